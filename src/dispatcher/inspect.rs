@@ -1,0 +1,437 @@
+//! What is on an interface: nothing, a chain, or somebody else's program.
+
+use super::config::{Config, SlotConfig};
+use super::load::NEEDS;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::net::{Attached, Interface, Mode};
+use crate::pins::{PinKey, PinnedDispatcher, Store};
+use crate::program::{Btf, ChainActions};
+use crate::sys::Kernel;
+use crate::sys::bpf::ProgramInfo;
+use libbpf_sys::{BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_EXT};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const READ: &str = "read";
+/// Longest name that the kernel keeps, in bytes; a program whose name has as many may have a longer one.
+const KERNEL_NAME: usize = 15;
+
+/// What is on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Occupant {
+    /// No XDP program.
+    Empty,
+    /// A dispatcher and its component programs.
+    Chain(Chain),
+    /// An XDP program that is no dispatcher.
+    Foreign(ForeignProgram),
+}
+
+impl Occupant {
+    /// The chain, if that is what is there.
+    pub fn chain(&self) -> Option<&Chain> {
+        match self {
+            Self::Chain(chain) => Some(chain),
+            _ => None,
+        }
+    }
+}
+
+/// A dispatcher on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Chain {
+    /// Program id of the dispatcher.
+    pub dispatcher: u32,
+    /// Protocol version: 1, 2 or 3.
+    pub version: u8,
+    /// Where it runs.
+    pub mode: Mode,
+    /// Whether it takes packets of several fragments.
+    pub has_frags: bool,
+    /// The directory of its pins; `None` if they are lost.
+    pub pins: Option<PathBuf>,
+    /// Its slots, in the order in which they run.
+    pub members: Vec<Member>,
+}
+
+impl Chain {
+    /// Whether every slot has its program and its link pinned.
+    pub fn is_whole(&self) -> bool {
+        self.members
+            .iter()
+            .all(|member| member.is_linked && member.component.is_some())
+    }
+}
+
+/// A slot of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// Its number, from 0.
+    pub slot: usize,
+    /// Run priority; lower runs first.
+    pub priority: u32,
+    /// The actions after which the chain goes on.
+    pub actions: ChainActions,
+    /// Whether its program reads packets of several fragments.
+    pub has_frags: bool,
+    /// Whether the link that holds the program in its slot is pinned.
+    pub is_linked: bool,
+    /// The pinned program; `None` if its pin is lost.
+    pub component: Option<Component>,
+}
+
+/// A component program of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Component {
+    /// Program id, unique in the kernel.
+    pub id: u32,
+    /// Function name; where the kernel has cut it, completed from the program's BTF.
+    pub name: String,
+    /// Hash over the instructions.
+    pub tag: [u8; 8],
+    /// When it was loaded, since boot.
+    pub load_time: Duration,
+    /// Path of its pin.
+    pub pin: PathBuf,
+}
+
+/// An XDP program that is part of no chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ForeignProgram {
+    /// Program id, unique in the kernel.
+    pub id: u32,
+    /// Its name, cut by the kernel to 15 bytes.
+    pub name: String,
+    /// Hash over the instructions.
+    pub tag: [u8; 8],
+    /// Where it runs.
+    pub mode: Mode,
+    /// When it was loaded, since boot.
+    pub load_time: Duration,
+}
+
+impl fmt::Display for ForeignProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.name.is_empty() {
+            "(no name)"
+        } else {
+            &self.name
+        };
+        write!(f, "program {name} (id {}, tag ", self.id)?;
+        self.tag
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, ", {} mode)", self.mode)
+    }
+}
+
+/// What is attached, with the descriptors to work on it.
+#[derive(Debug)]
+pub(super) enum Live {
+    Chain(LiveChain),
+    Foreign(ForeignProgram),
+}
+
+#[derive(Debug)]
+pub(super) struct LiveChain {
+    pub(super) dispatcher: OwnedFd,
+    pub(super) id: u32,
+    pub(super) mode: Mode,
+    pub(super) config: Config,
+    pub(super) pins: Option<PinnedDispatcher>,
+    pub(super) members: Vec<LiveMember>,
+}
+
+#[derive(Debug)]
+pub(super) struct LiveMember {
+    pub(super) config: SlotConfig,
+    pub(super) is_linked: bool,
+    pub(super) program: Option<LiveProgram>,
+}
+
+#[derive(Debug)]
+pub(super) struct LiveProgram {
+    pub(super) fd: OwnedFd,
+    pub(super) info: ProgramInfo,
+    /// Completed.
+    pub(super) name: String,
+}
+
+impl LiveChain {
+    /// Slots whose program or link is not pinned.
+    pub(super) fn missing(&self) -> Vec<usize> {
+        let members = self.members.iter().enumerate();
+        members
+            .filter(|(_, m)| !m.is_linked || m.program.is_none())
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+
+    fn describe(self) -> Chain {
+        let pins = self.pins;
+        let member = |(slot, member): (usize, LiveMember)| Member {
+            slot,
+            priority: member.config.priority,
+            actions: member.config.actions,
+            has_frags: member.config.has_frags(),
+            is_linked: member.is_linked,
+            component: member
+                .program
+                .zip(pins.as_ref())
+                .map(|(program, pins)| Component {
+                    id: program.info.id,
+                    name: program.name,
+                    tag: program.info.tag,
+                    load_time: program.info.load_time,
+                    pin: pins.program_path(slot),
+                }),
+        };
+        Chain {
+            dispatcher: self.id,
+            version: self.config.version,
+            mode: self.mode,
+            has_frags: self.config.has_frags,
+            members: self.members.into_iter().enumerate().map(member).collect(),
+            pins: pins.map(|pins| pins.path().to_owned()),
+        }
+    }
+}
+
+impl From<Live> for Occupant {
+    fn from(live: Live) -> Self {
+        match live {
+            Live::Chain(chain) => Self::Chain(chain.describe()),
+            Live::Foreign(program) => Self::Foreign(program),
+        }
+    }
+}
+
+/// What is attached, before its pins are looked for.
+#[derive(Debug)]
+pub(super) enum Found {
+    Dispatcher {
+        program: OwnedFd,
+        id: u32,
+        mode: Mode,
+        config: Config,
+    },
+    Foreign(ForeignProgram),
+}
+
+/// Looks at the attached program; `None` if it has gone meanwhile. Needs no bpffs.
+pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Found>> {
+    let what = format!("program {}", attached.program);
+    let program = match kernel.prog_by_id(attached.program) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(privilege).during("open", &what)?,
+    };
+    let info = kernel.prog_info(program.as_fd()).during("query", &what)?;
+    Ok(Some(
+        match dispatcher_config(kernel, &info).during("look at", &what)? {
+            Some(config) => Found::Dispatcher {
+                program,
+                id: attached.program,
+                mode: attached.mode,
+                config,
+            },
+            None => Found::Foreign(ForeignProgram {
+                id: info.id,
+                name: info.name,
+                tag: info.tag,
+                mode: attached.mode,
+                load_time: info.load_time,
+            }),
+        },
+    ))
+}
+
+fn privilege(error: io::Error) -> ErrorKind {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: NEEDS },
+        _ => error.into(),
+    }
+}
+
+/// The configuration of a dispatcher; `None` if the program is none. Version 1 has no magic, so there the
+/// program's BTF must say that it is one.
+fn dispatcher_config(
+    kernel: &Kernel,
+    info: &ProgramInfo,
+) -> std::result::Result<Option<Config>, ErrorKind> {
+    let &[map] = info.map_ids.as_slice() else {
+        return Ok(None);
+    };
+    if info.name != "xdp_dispatcher" {
+        return Ok(None);
+    }
+    let map = kernel.map_by_id(map).map_err(privilege)?;
+    let map_info = kernel.map_info(map.as_fd())?;
+    if map_info.kind != BPF_MAP_TYPE_ARRAY || map_info.key_size != 4 || map_info.max_entries != 1 {
+        return Ok(None);
+    }
+    let value = kernel.map_lookup(map.as_fd(), &map_info, &[0; 4])?;
+    let Some(config) = Config::decode(&value) else {
+        return Ok(None);
+    };
+    if config.version > 1 {
+        return Ok(Some(config));
+    }
+    let Some(btf) = btf_of(kernel, info)? else {
+        return Ok(None);
+    };
+    let version = btf.variable("xdp_metadata", "dispatcher_version");
+    let version = version.and_then(|(definition, ..)| btf.encoded_number(definition));
+    Ok((version == Some(1)).then_some(config))
+}
+
+fn btf_of(kernel: &Kernel, info: &ProgramInfo) -> io::Result<Option<Btf>> {
+    if info.btf_id == 0 {
+        return Ok(None);
+    }
+    let btf = kernel.btf_by_id(info.btf_id)?;
+    Ok(Btf::parse(kernel.btf_data(btf.as_fd())?).ok())
+}
+
+/// The chain of a dispatcher whose pins are at `pins`.
+pub(super) fn read_chain(
+    kernel: &Kernel,
+    (dispatcher, id, mode, config): (OwnedFd, u32, Mode, Config),
+    pins: Option<PinnedDispatcher>,
+) -> Result<LiveChain> {
+    let slots = config.slots.iter().copied().enumerate();
+    let member = |(slot, config)| -> Result<LiveMember> {
+        let Some(pins) = &pins else {
+            return Ok(LiveMember {
+                config,
+                is_linked: false,
+                program: None,
+            });
+        };
+        let fd = pins.open_program(kernel, slot)?;
+        let pin = pins.program_path(slot);
+        let program = fd
+            .map(|fd| live_program(kernel, fd, pin.clone()))
+            .transpose();
+        let program = program.during(READ, pin.display())?;
+        Ok(LiveMember {
+            config,
+            is_linked: pins.has_link(kernel, slot)?,
+            program,
+        })
+    };
+    let members = slots.map(member).collect::<Result<_>>()?;
+    Ok(LiveChain {
+        dispatcher,
+        id,
+        mode,
+        config,
+        pins,
+        members,
+    })
+}
+
+fn live_program(
+    kernel: &Kernel,
+    fd: OwnedFd,
+    pin: PathBuf,
+) -> std::result::Result<LiveProgram, ErrorKind> {
+    let unexpected = |what: &str| ErrorKind::UnexpectedPin {
+        path: pin,
+        what: what.into(),
+    };
+    if !kernel.is_program(fd.as_fd())? {
+        return Err(unexpected("a pin of something that is no program"));
+    }
+    let info = kernel.prog_info(fd.as_fd())?;
+    if info.kind != BPF_PROG_TYPE_EXT {
+        return Err(unexpected("a program that is no component of a chain"));
+    }
+    let name = full_name(kernel, &info)?;
+    Ok(LiveProgram { fd, info, name })
+}
+
+fn full_name(kernel: &Kernel, info: &ProgramInfo) -> io::Result<String> {
+    if info.name.len() == KERNEL_NAME
+        && let Some(function) = info.function_type
+        && let Some(btf) = btf_of(kernel, info)?
+        && let Some(name) = btf.function_name(function)
+        && name.starts_with(&info.name)
+    {
+        return Ok(name.to_owned());
+    }
+    Ok(info.name.clone())
+}
+
+/// Finds and reads whatever `attached` is; `None` if it has gone meanwhile.
+pub(super) fn read(
+    kernel: &Kernel,
+    store: &dyn Fn() -> Result<Store>,
+    interface: &Interface,
+    attached: Attached,
+) -> Result<Option<Live>> {
+    Ok(match identify(kernel, attached)? {
+        None => None,
+        Some(Found::Foreign(program)) => Some(Live::Foreign(program)),
+        Some(Found::Dispatcher {
+            program,
+            id,
+            mode,
+            config,
+        }) => {
+            let key = PinKey {
+                netns: interface.netns().id()?,
+                ifindex: interface.index(),
+                dispatcher: id,
+            };
+            let pins = match store() {
+                Ok(store) => store.find(&key)?,
+                // No bpffs: no pins, which is what the caller is told.
+                Err(error) if matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
+                Err(error) => return Err(error),
+            };
+            let chain = read_chain(kernel, (program, id, mode, config), pins)?;
+            Some(Live::Chain(chain))
+        }
+    })
+}
+
+/// The error for an interface that is not ours to change.
+pub(super) fn foreign(
+    operation: &'static str,
+    interface: &Interface,
+    program: ForeignProgram,
+) -> Error {
+    Error::new(
+        operation,
+        interface,
+        ErrorKind::ForeignProgram(Box::new(program)),
+    )
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn a_foreign_program_is_told_apart_by_all_that_is_known() {
+        let program = ForeignProgram {
+            id: 7,
+            name: String::new(),
+            tag: [0xab; 8],
+            mode: Mode::Skb,
+            load_time: Duration::ZERO,
+        };
+        assert_eq!(
+            program.to_string(),
+            "program (no name) (id 7, tag abababababababab, skb mode)"
+        );
+    }
+}

@@ -1,0 +1,314 @@
+//! What went wrong: while doing what, to what, and why.
+
+use crate::dispatcher::ForeignProgram;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The result of every operation that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failed operation: what was being done, to what, and the cause.
+///
+/// It prints as one line, `doing what to what: cause`. [`kind`](Error::kind) is what a program matches on.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    operation: &'static str,
+    object: String,
+    kind: ErrorKind,
+}
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The namespace has no such interface, or has lost it meanwhile.
+    #[error("no such interface in this network namespace")]
+    NoInterface,
+
+    /// What was given as a network namespace is another kind of file, or nothing at all.
+    #[error("not a network namespace: {0}")]
+    NoNetns(String),
+
+    /// The bytes are no ELF object with BPF programs, or their BTF is broken.
+    #[error("not a usable BPF object: {0}")]
+    CorruptObject(String),
+
+    /// The object has no program that fits.
+    #[error("no program {wanted} in the object; it has {}", list(.available))]
+    NoSuchProgram {
+        /// What was asked for.
+        wanted: String,
+        /// The functions that the object has.
+        available: Vec<String>,
+    },
+
+    /// The object has several programs, and none was chosen.
+    #[error("the object has several programs, choose one: {}", list(.available))]
+    AmbiguousProgram {
+        /// The functions that the object has.
+        available: Vec<String>,
+    },
+
+    /// The program has no map or global variable of this name.
+    #[error("nothing called {0} in the object")]
+    NoSuchName(String),
+
+    /// The object carries no BTF, without which the kernel accepts no component program.
+    #[error("the object has no BTF; compile it with -g")]
+    NoBtf,
+
+    /// The program is loaded, and what was to be set can only be set before.
+    #[error("the program is already loaded")]
+    AlreadyLoaded,
+
+    /// The program is not loaded yet, so it has no maps.
+    #[error("the program is not loaded; attach it first")]
+    NotLoaded,
+
+    /// The verifier refused a program.
+    #[error("the kernel refused the program: {source}{}", detail(.log))]
+    Rejected {
+        /// The errno of the load.
+        source: io::Error,
+        /// What the verifier or libbpf said.
+        log: String,
+    },
+
+    /// Every slot of the dispatcher is taken.
+    #[error("the chain is full: {max} programs are the most that the protocol allows")]
+    ChainFull {
+        /// The number of slots.
+        max: usize,
+    },
+
+    /// A program that is no dispatcher is attached. Nothing was changed.
+    #[error("{0} is attached, which is not part of a chain; detach it with its own tool first")]
+    ForeignProgram(Box<ForeignProgram>),
+
+    /// The dispatcher on the interface has lost some of its programs or pins. Nothing was changed.
+    #[error(
+        "the chain on the interface is damaged: slots {} of dispatcher {dispatcher} have no pinned program",
+        list(.missing)
+    )]
+    DamagedChain {
+        /// Program id of the dispatcher.
+        dispatcher: u32,
+        /// The slots whose pins are gone.
+        missing: Vec<usize>,
+    },
+
+    /// The chain speaks a protocol version that this release reads but does not write.
+    #[error("the chain has protocol version {found}; this release changes only version {written}")]
+    ProtocolVersion {
+        /// The version of the chain on the interface.
+        found: u8,
+        /// The version that is written.
+        written: u8,
+    },
+
+    /// The chain is attached in another mode than the one asked for.
+    #[error("the chain is attached in {attached} mode, not {asked}")]
+    ModeConflict {
+        /// The mode that the chain has.
+        attached: &'static str,
+        /// The mode that was asked for.
+        asked: &'static str,
+    },
+
+    /// The driver cannot run programs in this mode.
+    #[error("the interface cannot run XDP in {mode} mode: {source}{}", detail(.message))]
+    ModeUnsupported {
+        /// The mode that was asked for.
+        mode: &'static str,
+        /// The errno of the attach.
+        source: io::Error,
+        /// The driver's own words.
+        message: String,
+    },
+
+    /// No chain on the interface, or the program is not in it.
+    #[error("not attached here")]
+    NotAttached,
+
+    /// No bpf file system at the place where pins must go.
+    #[error(
+        "no bpf file system at {0}; mount one there, or allow that with LIBXDP_BPFFS_AUTOMOUNT=1"
+    )]
+    NoBpffs(PathBuf),
+
+    /// A privilege is missing.
+    #[error("permission denied: needs {needs}")]
+    NoPrivilege {
+        /// The capabilities that the operation needs.
+        needs: &'static str,
+    },
+
+    /// The kernel does not let one program extend another.
+    #[error("this kernel has no freplace, without which there are no chains: {why}")]
+    NoFreplace {
+        /// The likely reason.
+        why: String,
+    },
+
+    /// Somebody else holds the lock for longer than allowed.
+    #[error("{} is locked by another process since more than {waited:?}", path.display())]
+    LockTimeout {
+        /// The directory whose lock was wanted.
+        path: PathBuf,
+        /// How long the operation waited.
+        waited: Duration,
+    },
+
+    /// Other processes changed the interface again and again in between.
+    #[error("the interface was changed by others {attempts} times in a row")]
+    Contended {
+        /// How often the change was tried.
+        attempts: u32,
+    },
+
+    /// A pin directory holds something that the protocol does not put there.
+    #[error("unexpected content at {}: {what}", path.display())]
+    UnexpectedPin {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// A pin layout gave a path that leads out of its directory or is malformed.
+    #[error("the pin layout gave a path that cannot be used: {}", .0.display())]
+    BadLayout(PathBuf),
+
+    /// Any other error of the operating system.
+    #[error("{source}{}", detail(.message))]
+    Os {
+        /// The errno.
+        source: io::Error,
+        /// What the kernel or libbpf said about it; may be empty.
+        message: String,
+    },
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    if items.is_empty() {
+        "none".into()
+    } else {
+        items.join(", ")
+    }
+}
+
+fn detail(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
+}
+
+impl Error {
+    pub(crate) fn new(
+        operation: &'static str,
+        object: impl fmt::Display,
+        kind: impl Into<ErrorKind>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            operation,
+            object: object.to_string(),
+            kind: kind.into(),
+        }))
+    }
+
+    /// The cause.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// What was being done, in words: "attach to", "pin", "open".
+    pub fn operation(&self) -> &'static str {
+        self.0.operation
+    }
+
+    /// What it was done to: an interface, a program, a path.
+    pub fn object(&self) -> &str {
+        &self.0.object
+    }
+
+    /// The errno behind the failure, where there is one.
+    pub fn errno(&self) -> Option<i32> {
+        self.0.kind.io().and_then(io::Error::raw_os_error)
+    }
+}
+
+impl ErrorKind {
+    fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Os { source, .. }
+            | Self::Rejected { source, .. }
+            | Self::ModeUnsupported { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for ErrorKind {
+    fn from(source: io::Error) -> Self {
+        Self::Os {
+            source,
+            message: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.0.operation, self.0.object, self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.kind.io().map(|error| error as _)
+    }
+}
+
+/// Gives a bare cause its operation and object.
+pub(crate) trait Context<T> {
+    fn during(self, operation: &'static str, object: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<ErrorKind>> Context<T> for std::result::Result<T, E> {
+    fn during(self, operation: &'static str, object: impl fmt::Display) -> Result<T> {
+        self.map_err(|cause| Error::new(operation, object, cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_to_what_and_why() {
+        let cause = io::Error::from_raw_os_error(libc::ENOSPC);
+        let error = Err::<(), _>(cause)
+            .during("pin", "/sys/fs/bpf/xdp")
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "pin /sys/fs/bpf/xdp: No space left on device (os error 28)"
+        );
+        assert_eq!(error.errno(), Some(libc::ENOSPC));
+        assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn an_error_is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

@@ -1,0 +1,119 @@
+//! An interface in a namespace.
+
+#![forbid(unsafe_code)]
+
+use super::Netns;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::Kernel;
+use crate::sys::netlink::Which;
+use std::fmt;
+
+/// A network interface: an ifindex in a namespace. The name is the one it had when it was looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    netns: Netns,
+    index: u32,
+    name: String,
+}
+
+impl Interface {
+    /// The interface called `name` in `netns`; alternative names work too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoInterface`] if there is none.
+    pub fn by_name(netns: &Netns, name: &str) -> Result<Self> {
+        Self::look_up(netns, Which::Name(name), format!("{name} in {netns}"))
+    }
+
+    /// The interface with this ifindex in `netns`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoInterface`] if there is none.
+    pub fn by_index(netns: &Netns, index: u32) -> Result<Self> {
+        Self::look_up(
+            netns,
+            Which::Index(index),
+            format!("ifindex {index} in {netns}"),
+        )
+    }
+
+    fn look_up(netns: &Netns, which: Which<'_>, object: String) -> Result<Self> {
+        let kernel = Kernel::default();
+        let socket = netns.enter(&kernel, || kernel.route_socket())?;
+        let link = kernel.link_get(&socket, which).map_err(|error| {
+            let kind = match error.source.raw_os_error() {
+                // EINVAL for ifindex 0, which no interface has; ERANGE for a name that is too long.
+                Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => ErrorKind::NoInterface,
+                _ => error.into(),
+            };
+            Error::new("look up", object, kind)
+        })?;
+        Ok(Self {
+            netns: netns.clone(),
+            index: link.index,
+            name: link.name,
+        })
+    }
+
+    /// The namespace that the interface is in.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Its ifindex, unique only within the namespace.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} (ifindex {}) in {}",
+            self.name, self.index, self.netns
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_loopback_by_name_and_by_index() {
+        let netns = Netns::current().unwrap();
+        let lo = Interface::by_name(&netns, "lo").unwrap();
+        assert_eq!(lo, Interface::by_index(&netns, lo.index()).unwrap());
+        assert_eq!(lo.name(), "lo");
+    }
+
+    #[test]
+    fn an_absent_interface_is_told_by_name() {
+        let netns = Netns::current().unwrap();
+        for name in [
+            "absent0",
+            "",
+            "a-name-that-is-longer-than-any-interface-has",
+        ] {
+            let error = Interface::by_name(&netns, name).unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::NoInterface),
+                "{name:?}: {error}"
+            );
+            assert!(error.to_string().contains(name));
+        }
+        for index in [0, 999_999, u32::MAX] {
+            let error = Interface::by_index(&netns, index).unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::NoInterface),
+                "{index}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Where programs are attached: network namespaces and their interfaces, as values.
+//!
+//! Owns the descriptors and identities of namespaces and the netlink side of an attach. Never changes the
+//! namespace of the calling thread. libxdp knows only the namespace it happens to run in.
+
+mod attach;
+mod interface;
+mod netns;
+
+pub use attach::Mode;
+pub(crate) use attach::{Attached, Attachment, Swap};
+pub use interface::Interface;
+pub use netns::{Netns, NetnsId};

@@ -1,0 +1,255 @@
+//! A network namespace as a value.
+
+#![forbid(unsafe_code)]
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::Kernel;
+use once_cell::sync::OnceCell;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where iproute2 keeps named namespaces.
+const NAMED: &str = "/run/netns";
+const ENTER: &str = "enter";
+
+/// A network namespace, held open: it lives at least as long as this value.
+///
+/// Cheap to clone. Two values are equal if they are the same namespace, however they were found.
+///
+/// Entering another namespace than the caller's needs `CAP_SYS_ADMIN` over it (setns(2)). It happens on
+/// threads made for it; the caller's own thread never moves.
+#[derive(Clone)]
+pub struct Netns(Arc<Inner>);
+
+struct Inner {
+    fd: OwnedFd,
+    label: String,
+    device: u64,
+    inode: u64,
+    id: OnceCell<NetnsId>,
+}
+
+/// What identifies a network namespace.
+///
+/// The inode is all that every kernel has, and it is used again as soon as the namespace is gone. The
+/// cookie and the handle are not, so where both sides know one of them, it decides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct NetnsId {
+    /// Inode of the namespace's file, as in `net:[4026531840]`.
+    pub inode: u64,
+    /// `SO_NETNS_COOKIE`: unique until reboot. `None` before kernel 5.14.
+    pub cookie: Option<u64>,
+    /// The id in the namespace's file handle: unique until reboot. `None` before kernel 6.18.
+    pub handle: Option<u64>,
+    /// `/proc/sys/kernel/random/boot_id`, within which the two are unique.
+    pub boot: String,
+}
+
+impl NetnsId {
+    /// Whether both can be the same namespace: no part that both know differs.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let same = |a: Option<u64>, b: Option<u64>| a.is_none() || b.is_none() || a == b;
+        self.inode == other.inode
+            && self.boot == other.boot
+            && same(self.cookie, other.cookie)
+            && same(self.handle, other.handle)
+    }
+}
+
+impl Netns {
+    /// The namespace of the calling thread.
+    pub fn current() -> Result<Self> {
+        Self::from_path("/proc/thread-self/ns/net")
+    }
+
+    /// A namespace that `ip netns add` made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoNetns`] if there is none of that name.
+    pub fn by_name(name: &str) -> Result<Self> {
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            let kind = ErrorKind::NoNetns("a name has no slash and is not empty".into());
+            return Err(Error::new("open namespace", name, kind));
+        }
+        Self::open(&Path::new(NAMED).join(name), name.to_owned())
+    }
+
+    /// The namespace of a process, by its id in the PID namespace of `/proc`.
+    pub fn from_pid(pid: u32) -> Result<Self> {
+        Self::open(
+            Path::new(&format!("/proc/{pid}/ns/net")),
+            format!("pid {pid}"),
+        )
+    }
+
+    /// A namespace by a path that is bound to it.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let label = if path.starts_with("/proc/thread-self") {
+            "current".into()
+        } else {
+            path.display().to_string()
+        };
+        Self::open(path, label)
+    }
+
+    /// A namespace from a descriptor, say one that came over a socket.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        Self::new(File::from(fd), "from descriptor".into())
+    }
+
+    fn open(path: &Path, label: String) -> Result<Self> {
+        let file = File::open(path).map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::NotFound => ErrorKind::NoNetns("no such file".into()),
+                _ => error.into(),
+            };
+            Error::new("open namespace", path.display(), kind)
+        })?;
+        Self::new(file, label)
+    }
+
+    fn new(file: File, label: String) -> Result<Self> {
+        let kernel = Kernel::default();
+        if !kernel
+            .is_netns(file.as_fd())
+            .during("open namespace", &label)?
+        {
+            let kind = ErrorKind::NoNetns("another kind of file".into());
+            return Err(Error::new("open namespace", label, kind));
+        }
+        let metadata = file.metadata().during("open namespace", &label)?;
+        Ok(Self(Arc::new(Inner {
+            fd: file.into(),
+            label,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            id: OnceCell::new(),
+        })))
+    }
+
+    /// Inode of the namespace's file.
+    pub fn inode(&self) -> u64 {
+        self.0.inode
+    }
+
+    /// The namespace's identity, read once. Enters the namespace to ask for the cookie.
+    pub fn id(&self) -> Result<&NetnsId> {
+        self.0.id.get_or_try_init(|| {
+            let kernel = Kernel::default();
+            let cookie = self.enter(&kernel, || kernel.netns_cookie())?;
+            let handle = kernel.netns_handle(self.as_fd()).during("identify", self)?;
+            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+            let boot = boot.during("read", "the boot id")?.trim().to_owned();
+            Ok(NetnsId {
+                inode: self.0.inode,
+                cookie,
+                handle,
+                boot,
+            })
+        })
+    }
+
+    /// Runs `work` inside the namespace: on the calling thread if it is there already, else on a thread of
+    /// its own. Sockets that `work` makes stay in the namespace.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        self.enter(&Kernel::default(), || Ok(work()))
+    }
+
+    pub(crate) fn enter<T: Send>(
+        &self,
+        kernel: &Kernel,
+        work: impl FnOnce() -> io::Result<T> + Send,
+    ) -> Result<T> {
+        kernel.in_netns(self.as_fd(), work).map_err(|error| {
+            let kind = match error.raw_os_error() {
+                Some(libc::EPERM) => ErrorKind::NoPrivilege {
+                    needs: "CAP_SYS_ADMIN in the namespace's user namespace",
+                },
+                _ => error.into(),
+            };
+            Error::new(ENTER, self, kind)
+        })
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl PartialEq for Netns {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0.device, self.0.inode) == (other.0.device, other.0.inode)
+    }
+}
+
+impl Eq for Netns {}
+
+impl fmt::Display for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "netns {} (inode {})", self.0.label, self.0.inode)
+    }
+}
+
+impl fmt::Debug for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(inode: u64, cookie: Option<u64>, handle: Option<u64>) -> NetnsId {
+        NetnsId {
+            inode,
+            cookie,
+            handle,
+            boot: "b".into(),
+        }
+    }
+
+    #[test]
+    fn what_both_know_decides() {
+        assert!(id(1, None, None).agrees_with(&id(1, Some(2), Some(3))));
+        assert!(!id(1, Some(4), None).agrees_with(&id(1, Some(2), Some(3))));
+        assert!(!id(1, Some(2), Some(4)).agrees_with(&id(1, Some(2), Some(3))));
+        assert!(!id(9, None, None).agrees_with(&id(1, None, None)));
+        let other_boot = NetnsId {
+            boot: "c".into(),
+            ..id(1, Some(2), None)
+        };
+        assert!(!id(1, Some(2), None).agrees_with(&other_boot));
+    }
+
+    #[test]
+    fn the_current_namespace_is_the_process_s() {
+        let current = Netns::current().unwrap();
+        assert_eq!(current, Netns::from_pid(std::process::id()).unwrap());
+        assert_eq!(current.id().unwrap().inode, current.inode());
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let error = Netns::from_path("/dev/null").unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Os { .. } | ErrorKind::NoNetns(_)),
+            "{error}"
+        );
+        let error = Netns::from_path("/proc/self/ns/mnt").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NoNetns(_)), "{error}");
+        let error = Netns::by_name("../../proc/self/ns/net").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NoNetns(_)), "{error}");
+        let error = Netns::by_name("no-such-namespace").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NoNetns(_)), "{error}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Where the bpf file system is, and mounting one when that is allowed.
+
+#![forbid(unsafe_code)]
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::Kernel;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where every distribution mounts it.
+const DEFAULT: &str = "/sys/fs/bpf";
+/// The protocol's directory in it.
+const DIRECTORY: &str = "xdp";
+
+/// Where the bpf file system should be, and whether it may be mounted there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) path: PathBuf,
+    pub(crate) mount: bool,
+}
+
+impl Location {
+    /// As `LIBXDP_BPFFS` and `LIBXDP_BPFFS_AUTOMOUNT` say. A set-uid program does not listen to them.
+    pub(crate) fn from_environment(kernel: &Kernel) -> Self {
+        let variable = |name| {
+            if kernel.trusts_environment() {
+                std::env::var_os(name)
+            } else {
+                None
+            }
+        };
+        let path = variable("LIBXDP_BPFFS").filter(|path| !path.is_empty());
+        Self {
+            path: path.map_or_else(|| DEFAULT.into(), PathBuf::from),
+            mount: variable("LIBXDP_BPFFS_AUTOMOUNT").is_some_and(|value| value == "1"),
+        }
+    }
+
+    /// The `xdp` directory, made if it is not there; the file system mounted if need be and allowed.
+    pub(crate) fn open(&self, kernel: &Kernel) -> Result<PathBuf> {
+        if !is_bpffs(kernel, &self.path)? {
+            if !self.mount {
+                return Err(self.missing());
+            }
+            log::info!("mounting a bpf file system on {}", self.path.display());
+            kernel
+                .mount_bpffs(&self.path)
+                .map_err(|error| match error.raw_os_error() {
+                    Some(libc::EPERM) => Error::new(
+                        "mount bpffs on",
+                        self.path.display(),
+                        ErrorKind::NoPrivilege {
+                            needs: "CAP_SYS_ADMIN",
+                        },
+                    ),
+                    _ => Error::new("mount bpffs on", self.path.display(), error),
+                })?;
+        }
+        let directory = self.path.join(DIRECTORY);
+        match kernel.mkdir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                let kind = match error.raw_os_error() {
+                    Some(libc::EACCES | libc::EPERM) => ErrorKind::NoPrivilege {
+                        needs: "write access to the bpf file system",
+                    },
+                    _ => error.into(),
+                };
+                Err(Error::new("make directory", directory.display(), kind))
+            }
+            _ => Ok(directory),
+        }
+    }
+
+    /// The `xdp` directory as it is, which may be not at all. Changes nothing.
+    pub(crate) fn look(&self, kernel: &Kernel) -> Result<PathBuf> {
+        if is_bpffs(kernel, &self.path)? {
+            Ok(self.path.join(DIRECTORY))
+        } else {
+            Err(self.missing())
+        }
+    }
+
+    fn missing(&self) -> Error {
+        Error::new(
+            "find bpffs at",
+            self.path.display(),
+            ErrorKind::NoBpffs(self.path.clone()),
+        )
+    }
+}
+
+fn is_bpffs(kernel: &Kernel, path: &Path) -> Result<bool> {
+    match kernel.is_bpffs(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.during("look for bpffs at", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_system_is_not_taken_for_bpffs() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in [directory.path().to_owned(), directory.path().join("absent")] {
+            let location = Location {
+                path: path.clone(),
+                mount: false,
+            };
+            let error = location.open(&Kernel::default()).unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::NoBpffs(at) if *at == path),
+                "{error}"
+            );
+            assert!(!path.join("xdp").exists());
+        }
+    }
+}

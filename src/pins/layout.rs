@@ -1,0 +1,260 @@
+//! From a dispatcher to the path of its pins, and back. Pure.
+
+#![forbid(unsafe_code)]
+
+use crate::error::Result;
+use crate::net::{Netns, NetnsId};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+/// How many directories a scope may be deep.
+const MAX_DEPTH: usize = 4;
+const DISPATCHER: &str = "dispatch-";
+const NETNS: &str = "netns-";
+
+/// What a dispatcher's pins are filed under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinKey<'a> {
+    /// The namespace of the interface.
+    pub netns: &'a NetnsId,
+    /// The interface's index in that namespace.
+    pub ifindex: u32,
+    /// Program id of the dispatcher, unique in the kernel.
+    pub dispatcher: u32,
+}
+
+/// What the path of a dispatcher's pins tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinPath {
+    /// The namespace's inode, if the layout writes it into the path.
+    pub netns_inode: Option<u64>,
+    /// The interface's index when the pins were made.
+    pub ifindex: u32,
+    /// Program id of the dispatcher.
+    pub dispatcher: u32,
+}
+
+/// Decides where below bpffs's `xdp` directory the dispatchers of a namespace are pinned.
+///
+/// The last part of the path, `dispatch-IFINDEX-ID`, is the protocol's and the same in every layout, so
+/// that a dispatcher can always be found by its id; a layout chooses the directory it lies in.
+///
+/// ```
+/// use oxdp::{NetnsId, PinLayout};
+/// use std::path::{Path, PathBuf};
+///
+/// /// All namespaces of this agent in one directory of their own, one below it for each.
+/// #[derive(Debug)]
+/// struct Agent;
+///
+/// impl PinLayout for Agent {
+///     fn scope(&self, netns: &NetnsId) -> PathBuf {
+///         format!("agent/{}", netns.inode).into()
+///     }
+///     fn netns_inode(&self, scope: &Path) -> Option<u64> {
+///         scope.strip_prefix("agent").ok()?.to_str()?.parse().ok()
+///     }
+/// }
+/// ```
+pub trait PinLayout: fmt::Debug + Send + Sync {
+    /// The directory for this namespace, relative to `xdp`; empty for `xdp` itself, which all namespaces
+    /// with that answer share. At most four names deep; bpffs allows no dots in names.
+    fn scope(&self, netns: &NetnsId) -> PathBuf;
+
+    /// The inode of the namespace whose scope this is, if the path tells; the way back from
+    /// [`scope`](PinLayout::scope).
+    fn netns_inode(&self, scope: &Path) -> Option<u64>;
+
+    /// The directory of a dispatcher's pins, relative to `xdp`.
+    fn path(&self, key: &PinKey<'_>) -> PathBuf {
+        self.scope(key.netns)
+            .join(directory_name(key.ifindex, key.dispatcher))
+    }
+
+    /// What such a path tells; the way back from [`path`](PinLayout::path).
+    fn parse(&self, path: &Path) -> Option<PinPath> {
+        let (ifindex, dispatcher) = parse_directory_name(path.file_name()?.to_str()?)?;
+        let netns_inode = self.netns_inode(path.parent()?);
+        Some(PinPath {
+            netns_inode,
+            ifindex,
+            dispatcher,
+        })
+    }
+}
+
+/// All dispatchers in `xdp/` itself, as C libxdp has them. Right where one bpffs serves one namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Legacy;
+
+/// The dispatchers of every namespace in `xdp/netns-INODE/`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetnsInode;
+
+/// [`Legacy`] for the namespace that PID 1 runs in, where C libxdp will look for them, and [`NetnsInode`]
+/// for every other one. The default.
+#[derive(Clone, Debug)]
+pub struct Auto {
+    initial: NetnsId,
+}
+
+impl Auto {
+    /// With the namespace of PID 1 as the one that keeps the classic paths.
+    pub fn detect() -> Result<Self> {
+        Ok(Self {
+            initial: Netns::from_pid(1)?.id()?.clone(),
+        })
+    }
+
+    /// With another namespace as the one that keeps the classic paths.
+    pub fn with_initial(initial: NetnsId) -> Self {
+        Self { initial }
+    }
+}
+
+impl PinLayout for Legacy {
+    fn scope(&self, _: &NetnsId) -> PathBuf {
+        PathBuf::new()
+    }
+
+    fn netns_inode(&self, _: &Path) -> Option<u64> {
+        None
+    }
+}
+
+impl PinLayout for NetnsInode {
+    fn scope(&self, netns: &NetnsId) -> PathBuf {
+        format!("{NETNS}{}", netns.inode).into()
+    }
+
+    fn netns_inode(&self, scope: &Path) -> Option<u64> {
+        decimal(scope.to_str()?.strip_prefix(NETNS)?)
+    }
+}
+
+impl PinLayout for Auto {
+    fn scope(&self, netns: &NetnsId) -> PathBuf {
+        if netns.agrees_with(&self.initial) {
+            Legacy.scope(netns)
+        } else {
+            NetnsInode.scope(netns)
+        }
+    }
+
+    fn netns_inode(&self, scope: &Path) -> Option<u64> {
+        if scope.as_os_str().is_empty() {
+            return Some(self.initial.inode);
+        }
+        NetnsInode.netns_inode(scope)
+    }
+}
+
+/// `dispatch-IFINDEX-ID`
+pub(super) fn directory_name(ifindex: u32, dispatcher: u32) -> String {
+    format!("{DISPATCHER}{ifindex}-{dispatcher}")
+}
+
+pub(super) fn parse_directory_name(name: &str) -> Option<(u32, u32)> {
+    let (ifindex, dispatcher) = name.strip_prefix(DISPATCHER)?.split_once('-')?;
+    Some((decimal(ifindex)?, decimal(dispatcher)?))
+}
+
+/// A number written the one way that `Display` writes it: no sign, no zeroes in front.
+fn decimal<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
+    let number: N = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// Whether a layout's scope stays below `xdp` and cannot be taken for a dispatcher's directory.
+pub(super) fn is_usable_scope(scope: &Path) -> bool {
+    let fits = |component: Component<'_>| match component {
+        Component::Normal(name) => name
+            .to_str()
+            .is_some_and(|name| !name.contains(['.', '\0']) && !name.starts_with(DISPATCHER)),
+        _ => false,
+    };
+    scope.components().count() <= MAX_DEPTH && scope.components().all(fits)
+}
+
+/// How deep below `xdp` a dispatcher's directory can lie.
+pub(super) const SEARCH_DEPTH: usize = MAX_DEPTH;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn netns(inode: u64, cookie: u64) -> NetnsId {
+        NetnsId {
+            inode,
+            cookie: Some(cookie),
+            handle: None,
+            boot: "boot".into(),
+        }
+    }
+
+    fn path(layout: &dyn PinLayout, netns: &NetnsId) -> String {
+        let key = PinKey {
+            netns,
+            ifindex: 7,
+            dispatcher: 42,
+        };
+        layout.path(&key).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_three_layouts() {
+        let (initial, other) = (netns(100, 1), netns(200, 2));
+        let auto = Auto::with_initial(initial.clone());
+        assert_eq!(path(&Legacy, &other), "dispatch-7-42");
+        assert_eq!(path(&NetnsInode, &initial), "netns-100/dispatch-7-42");
+        assert_eq!(path(&NetnsInode, &other), "netns-200/dispatch-7-42");
+        assert_eq!(path(&auto, &initial), "dispatch-7-42");
+        assert_eq!(path(&auto, &other), "netns-200/dispatch-7-42");
+        // The initial namespace's inode under another cookie is another namespace.
+        assert_eq!(path(&auto, &netns(100, 9)), "netns-100/dispatch-7-42");
+    }
+
+    #[test]
+    fn foreign_names_are_not_dispatchers() {
+        for name in [
+            "dispatch-7",
+            "dispatch--7",
+            "dispatch-07-1",
+            "dispatch-7-1x",
+            "xdispatch-7-1",
+            "dispatch-7-4294967296",
+            "dispatch-+7-1",
+            "dispatch-7-1-2",
+        ] {
+            assert_eq!(parse_directory_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scope_cannot_lead_out() {
+        for bad in ["..", "a/../b", "/etc", "a.b", "dispatch-1-2", "a/b/c/d/e"] {
+            assert!(!is_usable_scope(Path::new(bad)), "{bad}");
+        }
+        for good in ["", "netns-1", "agent/pods/123"] {
+            assert!(is_usable_scope(Path::new(good)), "{good}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_leads_back(inode: u64, ifindex: u32, dispatcher: u32) {
+            let netns = netns(inode, 5);
+            let key = PinKey { netns: &netns, ifindex, dispatcher };
+            let auto = Auto::with_initial(self::netns(1, 1));
+            for (layout, tells) in [
+                (&Legacy as &dyn PinLayout, None),
+                (&NetnsInode, Some(inode)),
+                (&auto, Some(inode)),
+            ] {
+                let back = layout.parse(&layout.path(&key));
+                prop_assert_eq!(back, Some(PinPath { netns_inode: tells, ifindex, dispatcher }));
+            }
+        }
+    }
+}

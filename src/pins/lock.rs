@@ -1,0 +1,147 @@
+//! The lock over a scope: flock(2) on its directory, as C libxdp takes it on `xdp`.
+
+#![forbid(unsafe_code)]
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::Kernel;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a held lock is tried again while there is a deadline.
+const POLL: Duration = Duration::from_millis(2);
+
+/// How long to wait for somebody else's lock; for ever if there is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience(pub(crate) Option<Duration>);
+
+/// Proof that this process holds the lock of a directory. Every function that writes pins takes one.
+/// The kernel releases the lock when this is dropped, or when the process dies.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    /// Holds the lock for as long as it is open.
+    _file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for the lock of the directory at `path`. `None` if, when the wait was over, the path no longer
+    /// named that directory: who held the lock has removed or renamed it.
+    pub(crate) fn acquire(
+        kernel: &Kernel,
+        path: &Path,
+        patience: Patience,
+    ) -> Result<Option<Self>> {
+        Self::take(kernel, path, |file| {
+            wait(kernel, file, path, patience)?;
+            Ok(true)
+        })
+    }
+
+    /// As [`acquire`](Lock::acquire), and also `None` if somebody else holds the lock now.
+    pub(crate) fn try_acquire(kernel: &Kernel, path: &Path) -> Result<Option<Self>> {
+        Self::take(kernel, path, |file| {
+            kernel.try_lock(file).during("lock", path.display())
+        })
+    }
+
+    fn take(
+        kernel: &Kernel,
+        path: &Path,
+        lock: impl FnOnce(&File) -> Result<bool>,
+    ) -> Result<Option<Self>> {
+        let file = match kernel.open_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.during("open", path.display())?,
+        };
+        if !lock(&file)? {
+            return Ok(None);
+        }
+        let held = kernel.file_id(&file).during("lock", path.display())?;
+        match kernel.path_id(path) {
+            Ok(named) if named == held => Ok(Some(Self {
+                _file: file,
+                path: path.to_owned(),
+            })),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::new("lock", path.display(), error))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn wait(kernel: &Kernel, file: &File, path: &Path, patience: Patience) -> Result<()> {
+    let Some(limit) = patience.0 else {
+        return uninterrupted(kernel, file, path);
+    };
+    let start = Instant::now();
+    while !kernel.try_lock(file).during("lock", path.display())? {
+        if start.elapsed() >= limit {
+            let kind = ErrorKind::LockTimeout {
+                path: path.to_owned(),
+                waited: limit,
+            };
+            return Err(Error::new("lock", path.display(), kind));
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+fn uninterrupted(kernel: &Kernel, file: &File, path: &Path) -> Result<()> {
+    loop {
+        match kernel.lock(file) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.during("lock", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acquire(path: &Path, limit: Option<Duration>) -> Result<Option<Lock>> {
+        Lock::acquire(&Kernel::default(), path, Patience(limit))
+    }
+
+    #[test]
+    fn a_held_lock_is_told_after_the_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = acquire(directory.path(), None).unwrap().unwrap();
+        let limit = Duration::from_millis(20);
+        let error = acquire(directory.path(), Some(limit)).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::LockTimeout { .. }),
+            "{error}"
+        );
+        drop(held);
+        assert!(acquire(directory.path(), Some(limit)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_directory_removed_meanwhile_is_not_locked() {
+        let directory = tempfile::tempdir().unwrap();
+        let scope = directory.path().join("scope");
+        std::fs::create_dir(&scope).unwrap();
+        let held = acquire(&scope, None).unwrap().unwrap();
+        let waiter = std::thread::spawn({
+            let scope = scope.clone();
+            move || acquire(&scope, None)
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        std::fs::remove_dir(&scope).unwrap();
+        std::fs::create_dir(&scope).unwrap();
+        drop(held);
+        assert!(waiter.join().unwrap().unwrap().is_none());
+        std::fs::remove_dir(&scope).unwrap();
+        assert!(acquire(&scope, None).unwrap().is_none());
+    }
+}

@@ -1,0 +1,367 @@
+//! Dispatchers' pin directories: found, read, staged, removed.
+
+#![forbid(unsafe_code)]
+
+use super::layout::{PinKey, PinLayout, SEARCH_DEPTH, parse_directory_name};
+use super::lock::{Lock, Patience};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::Kernel;
+use crate::sys::fs::EntryKind;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The `xdp` directory of a bpf file system, and the layout by which it is filled.
+#[derive(Debug)]
+pub(crate) struct Store {
+    kernel: Kernel,
+    root: PathBuf,
+    layout: Arc<dyn PinLayout>,
+    pub(super) lock_patience: Patience,
+}
+
+/// The pin directory of one dispatcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PinnedDispatcher {
+    path: PathBuf,
+}
+
+/// A pin directory being filled: removed again when dropped, unless kept.
+#[derive(Debug)]
+pub(crate) struct Staging<'a> {
+    kernel: &'a Kernel,
+    directory: PinnedDispatcher,
+    kept: bool,
+}
+
+impl Store {
+    pub(crate) fn new(
+        kernel: Kernel,
+        root: PathBuf,
+        layout: Arc<dyn PinLayout>,
+        lock_patience: Patience,
+    ) -> Self {
+        Self {
+            kernel,
+            root,
+            layout,
+            lock_patience,
+        }
+    }
+
+    pub(super) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    pub(super) fn layout(&self) -> &dyn PinLayout {
+        &*self.layout
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Locks the directory that `found` lies in.
+    pub(crate) fn lock_around(&self, found: &PinnedDispatcher) -> Result<Option<Lock>> {
+        let around = found.path.parent().unwrap_or(&self.root);
+        Lock::acquire(&self.kernel, around, self.patience())
+    }
+
+    /// Where a dispatcher is pinned: where the layout says, else anywhere below `xdp`, since its id is
+    /// unique in the kernel.
+    pub(crate) fn find(&self, key: &PinKey<'_>) -> Result<Option<PinnedDispatcher>> {
+        let path = self.root.join(self.layout.path(key));
+        match self.kernel.path_id(&path) {
+            Ok(_) => return Ok(Some(PinnedDispatcher { path })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::new("look at", path.display(), error)),
+        }
+        self.search(&self.root, key.dispatcher, SEARCH_DEPTH)
+    }
+
+    fn search(
+        &self,
+        below: &Path,
+        dispatcher: u32,
+        depth: usize,
+    ) -> Result<Option<PinnedDispatcher>> {
+        let entries = match self.kernel.read_dir(below) {
+            // Removed meanwhile by who holds its lock.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.during("read", below.display())?,
+        };
+        for entry in entries
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::Directory)
+        {
+            let found = match parse_directory_name(&entry.name) {
+                Some((_, id)) if id == dispatcher => Some(PinnedDispatcher { path: entry.path }),
+                None if depth > 0 => self.search(&entry.path, dispatcher, depth - 1)?,
+                _ => None,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the directory for a dispatcher that is not attached yet, in the scope that `lock` holds.
+    pub(crate) fn stage(&self, lock: &Lock, ifindex: u32, dispatcher: u32) -> Result<Staging<'_>> {
+        let path = lock
+            .path()
+            .join(super::layout::directory_name(ifindex, dispatcher));
+        let directory = PinnedDispatcher { path };
+        if let Err(error) = self.kernel.mkdir(&directory.path) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(Error::new(
+                    "make directory",
+                    directory.path.display(),
+                    error,
+                ));
+            }
+            // The id is ours and fresh, and we hold the lock: what is here was left by a process that died
+            // before its dispatcher, with the same id, was attached.
+            directory.remove(&self.kernel)?;
+            self.kernel
+                .mkdir(&directory.path)
+                .during("make directory", directory.path.display())?;
+        }
+        Ok(Staging {
+            kernel: &self.kernel,
+            directory,
+            kept: false,
+        })
+    }
+
+    /// Removes the pins of a dispatcher that is no longer attached.
+    pub(crate) fn remove(&self, _lock: &Lock, directory: &PinnedDispatcher) -> Result<()> {
+        directory.remove(&self.kernel)
+    }
+}
+
+impl PinnedDispatcher {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn program_path(&self, slot: usize) -> PathBuf {
+        self.path.join(format!("prog{slot}-prog"))
+    }
+
+    pub(crate) fn link_path(&self, slot: usize) -> PathBuf {
+        self.path.join(format!("prog{slot}-link"))
+    }
+
+    /// The pinned program of a slot; `None` if there is no such pin.
+    pub(crate) fn open_program(&self, kernel: &Kernel, slot: usize) -> Result<Option<OwnedFd>> {
+        let path = self.program_path(slot);
+        match kernel.open_pin(&path) {
+            Ok(program) => Ok(Some(program)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::new("open pin", path.display(), pin_error(error))),
+        }
+    }
+
+    /// Whether the link of a slot is pinned. Only its presence is asked for.
+    pub(crate) fn has_link(&self, kernel: &Kernel, slot: usize) -> Result<bool> {
+        let path = self.link_path(slot);
+        match kernel.path_id(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::new("look at", path.display(), error)),
+        }
+    }
+
+    /// Removes what the protocol puts here, and then the directory. Anything else in it stays, and is the
+    /// error. Every removal is tried twice: nobody else will do it until the next recovery.
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        let twice = |call: &dyn Fn() -> io::Result<()>| call().or_else(|_| call());
+        let entries = kernel
+            .read_dir(&self.path)
+            .or_else(|_| kernel.read_dir(&self.path));
+        let mut foreign = None;
+        for entry in entries.during("read", self.path.display())? {
+            if entry.kind != EntryKind::Object || !is_pin_name(&entry.name) {
+                foreign = Some(entry.path);
+                continue;
+            }
+            twice(&|| kernel.unlink(&entry.path)).during("remove", entry.path.display())?;
+        }
+        if let Some(path) = foreign {
+            let what = "not made by the dispatcher protocol".into();
+            let kind = ErrorKind::UnexpectedPin { path, what };
+            return Err(Error::new("remove", self.path.display(), kind));
+        }
+        twice(&|| kernel.rmdir(&self.path)).during("remove", self.path.display())
+    }
+}
+
+/// `progN-prog` or `progN-link`
+fn is_pin_name(name: &str) -> bool {
+    let slot = name.strip_prefix("prog").and_then(|rest| {
+        rest.strip_suffix("-prog")
+            .or_else(|| rest.strip_suffix("-link"))
+    });
+    slot.is_some_and(|slot| matches!(slot.as_bytes(), [b'0'..=b'9']))
+}
+
+fn pin_error(error: io::Error) -> ErrorKind {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => ErrorKind::NoPrivilege {
+            needs: "CAP_SYS_ADMIN",
+        },
+        Some(libc::EACCES) => ErrorKind::NoPrivilege {
+            needs: "read access to the pin",
+        },
+        _ => error.into(),
+    }
+}
+
+impl Staging<'_> {
+    /// Pins a slot's program and link.
+    pub(crate) fn pin(
+        &self,
+        _lock: &Lock,
+        slot: usize,
+        program: BorrowedFd<'_>,
+        link: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let pins = [
+            (self.directory.link_path(slot), link),
+            (self.directory.program_path(slot), program),
+        ];
+        for (path, object) in pins {
+            self.kernel
+                .pin(object, &path)
+                .map_err(|error| Error::new("pin", path.display(), pin_error(error)))?;
+        }
+        Ok(())
+    }
+
+    /// The dispatcher is attached: its pins stay.
+    pub(crate) fn keep(mut self) -> PinnedDispatcher {
+        self.kept = true;
+        self.directory.clone()
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = self.directory.remove(self.kernel) {
+            log::warn!("half-made pins are left behind: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::NetnsId;
+    use crate::pins::{Legacy, NetnsInode};
+
+    fn store(root: &Path, layout: impl PinLayout + 'static) -> Store {
+        Store::new(
+            Kernel::default(),
+            root.to_owned(),
+            Arc::new(layout),
+            Patience(None),
+        )
+    }
+
+    fn netns() -> NetnsId {
+        NetnsId {
+            inode: 5,
+            cookie: None,
+            handle: None,
+            boot: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_dispatcher_is_found_wherever_it_is_pinned() {
+        let root = tempfile::tempdir().unwrap();
+        let elsewhere = root.path().join("agent/pods/dispatch-3-77");
+        std::fs::create_dir_all(&elsewhere).unwrap();
+        std::fs::create_dir_all(root.path().join("dispatch-3-7")).unwrap();
+        let netns = netns();
+        let find = |layout: Store, dispatcher| {
+            let key = PinKey {
+                netns: &netns,
+                ifindex: 9,
+                dispatcher,
+            };
+            layout.find(&key).unwrap().map(|found| found.path)
+        };
+        assert_eq!(
+            find(store(root.path(), Legacy), 77),
+            Some(elsewhere.clone())
+        );
+        assert_eq!(find(store(root.path(), NetnsInode), 77), Some(elsewhere));
+        assert_eq!(
+            find(store(root.path(), NetnsInode), 7),
+            Some(root.path().join("dispatch-3-7"))
+        );
+        assert_eq!(find(store(root.path(), Legacy), 777), None);
+    }
+
+    #[test]
+    fn only_the_protocol_s_pins_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path(), Legacy);
+        let lock = store.lock_root().unwrap();
+        let directory = PinnedDispatcher {
+            path: root.path().join("dispatch-1-2"),
+        };
+        std::fs::create_dir(directory.path()).unwrap();
+        for name in ["prog0-prog", "prog0-link", "somebody_s"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let error = store.remove(&lock, &directory).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::UnexpectedPin { .. }),
+            "{error}"
+        );
+        assert!(directory.path().join("somebody_s").exists());
+        std::fs::remove_file(directory.path().join("somebody_s")).unwrap();
+        store.remove(&lock, &directory).unwrap();
+        assert!(!directory.path().exists());
+    }
+
+    #[test]
+    fn a_staged_directory_goes_unless_it_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path(), Legacy);
+        let lock = store.lock_root().unwrap();
+        drop(store.stage(&lock, 1, 2).unwrap());
+        assert!(!root.path().join("dispatch-1-2").exists());
+        let kept = store.stage(&lock, 1, 2).unwrap().keep();
+        assert!(kept.path().exists());
+        // Left by a process that died: taken over, since the id is ours.
+        std::fs::write(kept.program_path(0), "").unwrap();
+        let staging = store.stage(&lock, 1, 2).unwrap();
+        assert!(!kept.program_path(0).exists());
+        drop(staging);
+    }
+
+    #[test]
+    fn pin_names() {
+        for name in ["prog0-prog", "prog9-link"] {
+            assert!(is_pin_name(name), "{name}");
+        }
+        for name in [
+            "prog10-prog",
+            "prog-prog",
+            "progx-link",
+            "prog0",
+            "prog0-map",
+            "identity",
+        ] {
+            assert!(!is_pin_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! A reader for BTF (Documentation/bpf/btf.rst), as far as the protocol needs it.
+//!
+//! Reads bytes that anybody may have made: a wrong offset or id is an answer of "nothing there".
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER: usize = 24;
+
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_TYPE_TAG: u32 = 18;
+/// How many typedefs and qualifiers are followed; a chain that is longer bites its own tail.
+const MAX_DEPTH: usize = 32;
+
+/// BTF that has been walked once: every type's start is known and within the data.
+#[derive(Debug)]
+pub(crate) struct Btf {
+    data: Vec<u8>,
+    /// Start of the string section in `data`.
+    strings: usize,
+    /// Start of each type in `data`; index 0 is type 1.
+    types: Vec<usize>,
+}
+
+/// The fixed head of a type.
+#[derive(Clone, Copy)]
+struct Type {
+    at: usize,
+    name: u32,
+    kind: u32,
+    members: usize,
+    /// The type it refers to, or its size.
+    other: u32,
+}
+
+fn word(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(
+        data.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
+}
+
+impl Btf {
+    /// Walks `data`; the error says where it is broken.
+    pub(crate) fn parse(data: Vec<u8>) -> Result<Self, String> {
+        let truncated = || "BTF is cut off".to_owned();
+        let head = word(&data, 0).ok_or_else(truncated)?;
+        if head.to_ne_bytes().first_chunk() != Some(&MAGIC.to_ne_bytes()) {
+            return Err("no BTF magic".into());
+        }
+        let field = |at| {
+            word(&data, at)
+                .map(|word| word as usize)
+                .ok_or_else(truncated)
+        };
+        let header = field(4)?;
+        if header < HEADER {
+            return Err(format!("BTF header of {header} bytes"));
+        }
+        let span = |offset: usize, length: usize| {
+            let start = header.checked_add(offset).ok_or_else(truncated)?;
+            let end = start.checked_add(length).ok_or_else(truncated)?;
+            if end > data.len() {
+                Err(truncated())
+            } else {
+                Ok(start..end)
+            }
+        };
+        let section = span(field(8)?, field(12)?)?;
+        let strings = span(field(16)?, field(20)?)?;
+        let mut btf = Self {
+            strings: strings.start,
+            types: Vec::new(),
+            data,
+        };
+        btf.data.truncate(section.end.max(strings.end));
+        let mut at = section.start;
+        while at < section.end {
+            let size = btf
+                .type_at(at)
+                .and_then(Type::size)
+                .ok_or_else(|| format!("BTF type {} is malformed", btf.types.len() + 1))?;
+            if at + size > section.end {
+                return Err(truncated());
+            }
+            btf.types.push(at);
+            at += size;
+        }
+        Ok(btf)
+    }
+
+    fn type_at(&self, at: usize) -> Option<Type> {
+        let info = word(&self.data, at + 4)?;
+        Some(Type {
+            at,
+            name: word(&self.data, at)?,
+            kind: (info >> 24) & 0x1f,
+            members: (info & 0xffff) as usize,
+            other: word(&self.data, at + 8)?,
+        })
+    }
+
+    fn get(&self, id: u32) -> Option<Type> {
+        let index = usize::try_from(id).ok()?.checked_sub(1)?;
+        self.type_at(*self.types.get(index)?)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        (1_u32..).zip(&self.types).map(|(id, _)| id)
+    }
+
+    fn string(&self, offset: u32) -> Option<&str> {
+        let start = self.strings.checked_add(offset as usize)?;
+        let rest = self.data.get(start..)?;
+        let end = rest.iter().position(|&byte| byte == 0)?;
+        std::str::from_utf8(rest.get(..end)?).ok()
+    }
+
+    fn find(&self, kind: u32, name: &str) -> Option<u32> {
+        self.ids().find(|&id| {
+            self.get(id)
+                .is_some_and(|t| t.kind == kind && self.string(t.name) == Some(name))
+        })
+    }
+
+    /// Words `count` of element `index` behind the head of `of`.
+    fn element<const N: usize>(&self, of: Type, index: usize) -> Option<[u32; N]> {
+        let start = of.at + 12 + index * N * 4;
+        let mut words = [0; N];
+        for (number, to) in words.iter_mut().enumerate() {
+            *to = word(&self.data, start + number * 4)?;
+        }
+        Some(words)
+    }
+
+    /// Name of the function with this type id.
+    pub(crate) fn function_name(&self, id: u32) -> Option<&str> {
+        let function = self.get(id)?;
+        if function.kind == KIND_FUNC {
+            self.string(function.name)
+        } else {
+            None
+        }
+    }
+
+    /// Type id of the function called `name`.
+    #[cfg(test)]
+    pub(crate) fn function(&self, name: &str) -> Option<u32> {
+        self.find(KIND_FUNC, name)
+    }
+
+    /// The variable `name` in section `section`: its type id, and offset and size there in bytes.
+    pub(crate) fn variable(&self, section: &str, name: &str) -> Option<(u32, usize, usize)> {
+        let section = self.get(self.find(KIND_DATASEC, section)?)?;
+        (0..section.members).find_map(|index| {
+            let [id, offset, size] = self.element(section, index)?;
+            let variable = self.get(id)?;
+            let fits = variable.kind == KIND_VAR && self.string(variable.name) == Some(name);
+            fits.then_some((variable.other, offset as usize, size as usize))
+        })
+    }
+
+    fn without_qualifiers(&self, mut id: u32) -> Option<Type> {
+        for _ in 0..MAX_DEPTH {
+            let this = self.get(id)?;
+            match this.kind {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = this.other;
+                }
+                _ => return Some(this),
+            }
+        }
+        None
+    }
+
+    /// Name and type id of each member of a structure; `None` if `id` is something else or broken.
+    pub(crate) fn members(&self, id: u32) -> Option<Vec<(&str, u32)>> {
+        let of = self.without_qualifiers(id)?;
+        if of.kind != KIND_STRUCT {
+            return None;
+        }
+        (0..of.members)
+            .map(|index| {
+                let [name, member, _] = self.element(of, index)?;
+                Some((self.string(name)?, member))
+            })
+            .collect()
+    }
+
+    /// The number that `__uint(name, number)` encodes: the length of the array that a pointer points to.
+    pub(crate) fn encoded_number(&self, id: u32) -> Option<u32> {
+        let pointer = self.without_qualifiers(id)?;
+        if pointer.kind != KIND_PTR {
+            return None;
+        }
+        let array = self.get(pointer.other)?;
+        if array.kind != KIND_ARRAY {
+            return None;
+        }
+        let [_, _, length] = self.element(array, 0)?;
+        Some(length)
+    }
+}
+
+impl Type {
+    /// Head and tail, in bytes; `None` for a kind whose tail is not known.
+    fn size(self) -> Option<usize> {
+        let tail = match self.kind {
+            1 | 14 | 17 => 4,                     // INT, VAR, DECL_TAG
+            2 | 7..=12 | 16 | 18 => 0,            // PTR, FWD, TYPEDEF … FUNC, FLOAT, TYPE_TAG
+            3 => 12,                              // ARRAY
+            4 | 5 | 15 | 19 => self.members * 12, // STRUCT, UNION, DATASEC, ENUM64
+            6 | 13 => self.members * 8,           // ENUM, FUNC_PROTO
+            _ => return None,
+        };
+        Some(12 + tail)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The `.BTF` section of a shipped object.
+    pub(crate) fn btf_of(elf: &[u8]) -> Vec<u8> {
+        use object::{Object, ObjectSection};
+        let file = object::File::parse(elf).unwrap();
+        file.section_by_name(".BTF")
+            .unwrap()
+            .data()
+            .unwrap()
+            .to_vec()
+    }
+
+    fn dispatcher() -> Vec<u8> {
+        btf_of(include_bytes!("../../bpf/prebuilt/xdp_dispatcher.o"))
+    }
+
+    #[test]
+    fn reads_the_dispatcher_s() {
+        let btf = Btf::parse(dispatcher()).unwrap();
+        let (version, ..) = btf.variable("xdp_metadata", "dispatcher_version").unwrap();
+        assert_eq!(btf.encoded_number(version), Some(3));
+        let prog9 = btf.function("prog9").unwrap();
+        assert_eq!(btf.function_name(prog9), Some("prog9"));
+        assert_eq!(btf.function("prog10"), None);
+        assert_eq!(btf.function_name(version), None);
+        let (conf, ..) = btf.variable(".rodata", "conf").unwrap();
+        let members = btf.members(conf).unwrap();
+        assert_eq!(members.first().unwrap().0, "magic");
+        assert_eq!(members.len(), 8);
+        assert_eq!(btf.encoded_number(0), None);
+        assert_eq!(btf.encoded_number(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_typedef_of_itself_ends() {
+        let mut data = Vec::new();
+        for word in [0x0001_eb9f_u32, 24, 0, 12, 12, 1, 0, KIND_TYPEDEF << 24, 1] {
+            data.extend(word.to_ne_bytes());
+        }
+        data.push(0);
+        let btf = Btf::parse(data).unwrap();
+        assert_eq!(btf.encoded_number(1), None);
+        assert_eq!(btf.members(1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn broken_bytes_are_refused_or_read(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut: prop::sample::Index,
+        ) {
+            let mut data = dispatcher();
+            for (index, byte) in changes {
+                let at = index.index(data.len());
+                data[at] = byte;
+            }
+            for data in [data[..cut.index(data.len())].to_vec(), data] {
+                let Ok(btf) = Btf::parse(data) else { continue };
+                for id in btf.ids() {
+                    let _ = (btf.encoded_number(id), btf.members(id), btf.function_name(id));
+                }
+                let _ = btf.variable("xdp_metadata", "dispatcher_version");
+            }
+        }
+    }
+}

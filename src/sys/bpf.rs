@@ -1,0 +1,642 @@
+//! Thin bpf(2) calls: one method, one command, one system call.
+
+use super::Kernel;
+use super::fs::c_path;
+use libbpf_sys as bpf_sys;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// `BPF_OBJ_NAME_LEN`, the closing NUL included.
+const NAME_LENGTH: usize = 16;
+/// How often a program load is tried again after EAGAIN: the verifier gives up when a signal comes.
+const LOAD_ATTEMPTS: u32 = 5;
+/// What the verifier may say about a refused program, in bytes.
+const LOG_SIZE: usize = 256 * 1024;
+/// Room for a program's BTF at the first try, in bytes; a larger one takes a second call.
+const BTF_ROOM: u32 = 8192;
+
+/// What the kernel tells of a loaded program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProgramInfo {
+    pub(crate) id: u32,
+    pub(crate) kind: u32,
+    /// At most 15 bytes: longer names are cut by the kernel.
+    pub(crate) name: String,
+    pub(crate) tag: [u8; 8],
+    /// Since boot.
+    pub(crate) load_time: Duration,
+    /// 0: none.
+    pub(crate) btf_id: u32,
+    pub(crate) map_ids: Vec<u32>,
+    /// BTF type id of the entry function, where the program has BTF.
+    pub(crate) function_type: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MapInfo {
+    pub(crate) kind: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+}
+
+/// A map to create.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MapSpec<'a> {
+    pub(crate) kind: u32,
+    pub(crate) name: &'a str,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+}
+
+/// A program to load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProgramSpec<'a> {
+    pub(crate) kind: u32,
+    pub(crate) name: &'a str,
+    /// Instructions as the kernel reads them, 8 bytes each.
+    pub(crate) instructions: &'a [u64],
+    pub(crate) flags: u32,
+    pub(crate) btf: BorrowedFd<'a>,
+    /// Pairs of instruction index and BTF type id, one for each function.
+    pub(crate) functions: &'a [[u32; 2]],
+    /// For an extension program: the program and the BTF id of the function to replace.
+    pub(crate) target: Option<(BorrowedFd<'a>, u32)>,
+}
+
+/// A refused load: the kernel's error and what the verifier wrote, if it got so far.
+#[derive(Debug)]
+pub(crate) struct LoadError {
+    pub(crate) source: io::Error,
+    pub(crate) log: String,
+}
+
+impl From<io::Error> for LoadError {
+    fn from(source: io::Error) -> Self {
+        Self {
+            source,
+            log: String::new(),
+        }
+    }
+}
+
+// The members of `union bpf_attr` (include/uapi/linux/bpf.h) that we use, each as far as we fill
+// it: the kernel takes a shorter attr and reads the rest as zeroes. None has padding.
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreateAttr {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; NAME_LENGTH],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapElementAttr {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgramLoadAttr {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; NAME_LENGTH],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+    attach_prog_fd: u32,
+    padding: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct BtfLoadAttr {
+    btf: u64,
+    log_buf: u64,
+    btf_size: u32,
+    log_size: u32,
+    log_level: u32,
+    padding: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ObjectAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct IdAttr {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreateAttr {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    target_btf_id: u32,
+}
+
+/// One bpf(2) call.
+///
+/// # Safety
+/// `attr` must be the start of `union bpf_attr` as `command` reads it, and every pointer in it must
+/// be valid for what the command reads or writes there, for the length of the call.
+unsafe fn bpf<A>(command: bpf_sys::bpf_cmd, attr: &mut A) -> io::Result<i32> {
+    // SAFETY: attr is live, writable and size_of::<A>() long; its pointers are the caller's promise.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<A>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
+}
+
+/// One bpf(2) call that answers with a new descriptor.
+///
+/// # Safety
+/// As [`bpf`], and `command` must be one that returns a descriptor.
+unsafe fn bpf_fd<A>(command: bpf_sys::bpf_cmd, attr: &mut A) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise is the same.
+    let fd = unsafe { bpf(command, attr) }?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn address<T>(slice: &[T]) -> u64 {
+    slice.as_ptr() as u64
+}
+
+fn address_mut<T>(slice: &mut [T]) -> u64 {
+    slice.as_mut_ptr() as u64
+}
+
+fn length<T>(slice: &[T]) -> io::Result<u32> {
+    u32::try_from(slice.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))
+}
+
+/// `name` as an object name: cut to 15 bytes, closed by NUL.
+fn object_name(name: &str) -> [u8; NAME_LENGTH] {
+    let mut out = [0; NAME_LENGTH];
+    for (to, from) in out.iter_mut().take(NAME_LENGTH - 1).zip(name.bytes()) {
+        *to = from;
+    }
+    out
+}
+
+fn text(bytes: impl Iterator<Item = u8>) -> String {
+    let bytes: Vec<u8> = bytes.take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Kernels before 5.11 count BPF memory against `RLIMIT_MEMLOCK` and say EPERM when it is too low, with
+/// the same errno as for a missing privilege. The limit is lifted once, only after such an EPERM.
+fn with_memlock<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match call() {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && lift_memlock() => call(),
+        other => other,
+    }
+}
+
+/// Whether the limit was in the way and could be lifted.
+fn lift_memlock() -> bool {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: limit is a live rlimit for the kernel to fill.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0
+        || limit.rlim_cur == libc::RLIM_INFINITY
+    {
+        return false;
+    }
+    let unlimited = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: unlimited is a live rlimit that the kernel only reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) == 0 }
+}
+
+impl Kernel {
+    /// `BPF_MAP_CREATE`
+    pub(crate) fn map_create(&self, spec: &MapSpec<'_>) -> io::Result<OwnedFd> {
+        self.step("BPF_MAP_CREATE")?;
+        with_memlock(|| {
+            let mut attr = MapCreateAttr {
+                map_type: spec.kind,
+                key_size: spec.key_size,
+                value_size: spec.value_size,
+                max_entries: spec.max_entries,
+                map_flags: spec.flags,
+                map_name: object_name(spec.name),
+                ..Default::default()
+            };
+            // SAFETY: MapCreateAttr is what BPF_MAP_CREATE reads, and holds no pointer.
+            unsafe { bpf_fd(bpf_sys::BPF_MAP_CREATE, &mut attr) }
+        })
+    }
+
+    /// `BPF_MAP_UPDATE_ELEM`. The sizes of `key` and `value` are checked against the map's by the caller,
+    /// for `info`, which must be this map's.
+    pub(crate) fn map_update(
+        &self,
+        map: BorrowedFd<'_>,
+        info: &MapInfo,
+        key: &[u8],
+        value: &[u8],
+    ) -> io::Result<()> {
+        self.step("BPF_MAP_UPDATE_ELEM")?;
+        check_sizes(info, key, value.len())?;
+        let mut attr = MapElementAttr {
+            map_fd: raw(map),
+            key: address(key),
+            value: address(value),
+            ..Default::default()
+        };
+        // SAFETY: key and value are as long as this map's keys and values, and are only read.
+        unsafe { bpf(bpf_sys::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// `BPF_MAP_LOOKUP_ELEM`, for maps with one value for all CPUs.
+    pub(crate) fn map_lookup(
+        &self,
+        map: BorrowedFd<'_>,
+        info: &MapInfo,
+        key: &[u8],
+    ) -> io::Result<Vec<u8>> {
+        self.step("BPF_MAP_LOOKUP_ELEM")?;
+        let mut value = vec![0; info.value_size as usize];
+        check_sizes(info, key, value.len())?;
+        let mut attr = MapElementAttr {
+            map_fd: raw(map),
+            key: address(key),
+            value: address_mut(&mut value),
+            ..Default::default()
+        };
+        // SAFETY: key is as long as this map's keys, and value has room for one of its values.
+        unsafe { bpf(bpf_sys::BPF_MAP_LOOKUP_ELEM, &mut attr) }?;
+        Ok(value)
+    }
+
+    /// `BPF_MAP_FREEZE`: from here on only programs may read or write it.
+    pub(crate) fn map_freeze(&self, map: BorrowedFd<'_>) -> io::Result<()> {
+        self.step("BPF_MAP_FREEZE")?;
+        let mut attr = MapElementAttr {
+            map_fd: raw(map),
+            ..Default::default()
+        };
+        // SAFETY: the command reads only map_fd.
+        unsafe { bpf(bpf_sys::BPF_MAP_FREEZE, &mut attr) }.map(drop)
+    }
+
+    /// `BPF_BTF_LOAD`
+    pub(crate) fn btf_load(&self, btf: &[u8]) -> io::Result<OwnedFd> {
+        self.step("BPF_BTF_LOAD")?;
+        with_memlock(|| {
+            let mut attr = BtfLoadAttr {
+                btf: address(btf),
+                btf_size: length(btf)?,
+                ..Default::default()
+            };
+            // SAFETY: btf is btf_size bytes long and only read; there is no log buffer.
+            unsafe { bpf_fd(bpf_sys::BPF_BTF_LOAD, &mut attr) }
+        })
+    }
+
+    /// `BPF_PROG_LOAD`; a second time with the verifier's log if it refuses.
+    pub(crate) fn prog_load(&self, spec: &ProgramSpec<'_>) -> Result<OwnedFd, LoadError> {
+        self.step("BPF_PROG_LOAD")?;
+        let mut attempt = 0;
+        let source = loop {
+            match with_memlock(|| load(spec, &mut [])) {
+                Ok(fd) => return Ok(fd),
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+                    attempt += 1;
+                    if attempt == LOAD_ATTEMPTS {
+                        break error;
+                    }
+                }
+                Err(error) => break error,
+            }
+        };
+        if source.raw_os_error() == Some(libc::EPERM) {
+            return Err(source.into());
+        }
+        let mut log = vec![0; LOG_SIZE];
+        match load(spec, &mut log) {
+            Ok(fd) => Ok(fd),
+            Err(_) => Err(LoadError {
+                source,
+                log: text(log.into_iter()),
+            }),
+        }
+    }
+
+    /// `BPF_PROG_GET_FD_BY_ID`
+    pub(crate) fn prog_by_id(&self, id: u32) -> io::Result<OwnedFd> {
+        self.step("BPF_PROG_GET_FD_BY_ID")?;
+        fd_by_id(bpf_sys::BPF_PROG_GET_FD_BY_ID, id)
+    }
+
+    /// `BPF_MAP_GET_FD_BY_ID`
+    pub(crate) fn map_by_id(&self, id: u32) -> io::Result<OwnedFd> {
+        self.step("BPF_MAP_GET_FD_BY_ID")?;
+        fd_by_id(bpf_sys::BPF_MAP_GET_FD_BY_ID, id)
+    }
+
+    /// `BPF_BTF_GET_FD_BY_ID`
+    pub(crate) fn btf_by_id(&self, id: u32) -> io::Result<OwnedFd> {
+        self.step("BPF_BTF_GET_FD_BY_ID")?;
+        fd_by_id(bpf_sys::BPF_BTF_GET_FD_BY_ID, id)
+    }
+
+    /// `BPF_OBJ_GET_INFO_BY_FD` of a program.
+    pub(crate) fn prog_info(&self, program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+        self.step("BPF_OBJ_GET_INFO_BY_FD")?;
+        let mut map_ids = [0_u32; 64];
+        let mut functions = [[0_u32; 2]; 1];
+        let mut info = bpf_sys::bpf_prog_info {
+            nr_map_ids: length(&map_ids)?,
+            map_ids: address_mut(&mut map_ids),
+            nr_func_info: length(&functions)?,
+            func_info_rec_size: 8,
+            func_info: address_mut(&mut functions),
+            ..Default::default()
+        };
+        // SAFETY: bpf_prog_info is what the kernel writes for a program; the two arrays it points to
+        // have as many elements as it says.
+        unsafe { object_info(program, &mut info) }?;
+        let held = map_ids.iter().take(info.nr_map_ids as usize);
+        Ok(ProgramInfo {
+            id: info.id,
+            kind: info.type_,
+            name: text(info.name.iter().map(|&c| c.cast_unsigned())),
+            tag: info.tag,
+            load_time: Duration::from_nanos(info.load_time),
+            btf_id: info.btf_id,
+            map_ids: held.copied().collect(),
+            function_type: (info.btf_id != 0 && info.nr_func_info > 0).then_some(functions[0][1]),
+        })
+    }
+
+    /// Whether the descriptor is of a BPF program. Asked of what was pinned by others: the query for one kind
+    /// of object, answered about another, is nonsense.
+    pub(crate) fn is_program(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
+        self.step("readlink")?;
+        let target = std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
+        Ok(target.as_os_str() == "anon_inode:bpf-prog")
+    }
+
+    /// `BPF_OBJ_GET_INFO_BY_FD` of a map.
+    pub(crate) fn map_info(&self, map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+        self.step("BPF_OBJ_GET_INFO_BY_FD")?;
+        let mut info = bpf_sys::bpf_map_info::default();
+        // SAFETY: bpf_map_info is what the kernel writes for a map, and holds no pointer.
+        unsafe { object_info(map, &mut info) }?;
+        Ok(MapInfo {
+            kind: info.type_,
+            key_size: info.key_size,
+            value_size: info.value_size,
+            max_entries: info.max_entries,
+        })
+    }
+
+    /// The raw BTF behind a descriptor.
+    pub(crate) fn btf_data(&self, btf: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+        let mut room = BTF_ROOM;
+        loop {
+            self.step("BPF_OBJ_GET_INFO_BY_FD")?;
+            let mut data = vec![0_u8; room as usize];
+            let mut info = bpf_sys::bpf_btf_info {
+                btf: address_mut(&mut data),
+                btf_size: room,
+                ..Default::default()
+            };
+            // SAFETY: bpf_btf_info is what the kernel writes for BTF; data has btf_size bytes.
+            unsafe { object_info(btf, &mut info) }?;
+            if info.btf_size <= room {
+                data.truncate(info.btf_size as usize);
+                return Ok(data);
+            }
+            room = info.btf_size;
+        }
+    }
+
+    /// `BPF_LINK_CREATE` of an extension program into function `btf_id` of `target`.
+    pub(crate) fn link_extension(
+        &self,
+        program: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        btf_id: u32,
+    ) -> io::Result<OwnedFd> {
+        self.step("BPF_LINK_CREATE")?;
+        let mut attr = LinkCreateAttr {
+            prog_fd: raw(program),
+            target_fd: raw(target),
+            target_btf_id: btf_id,
+            ..Default::default()
+        };
+        // SAFETY: LinkCreateAttr is what BPF_LINK_CREATE reads, and holds no pointer.
+        unsafe { bpf_fd(bpf_sys::BPF_LINK_CREATE, &mut attr) }
+    }
+
+    /// `BPF_OBJ_PIN`
+    pub(crate) fn pin(&self, object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+        self.step("BPF_OBJ_PIN")?;
+        let path = c_path(path)?;
+        let mut attr = ObjectAttr {
+            pathname: path.as_ptr() as u64,
+            bpf_fd: raw(object),
+            file_flags: 0,
+        };
+        // SAFETY: pathname ends in NUL and lives until the call returns.
+        unsafe { bpf(bpf_sys::BPF_OBJ_PIN, &mut attr) }.map(drop)
+    }
+
+    /// `BPF_OBJ_GET`
+    pub(crate) fn open_pin(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.step("BPF_OBJ_GET")?;
+        let path = c_path(path)?;
+        let mut attr = ObjectAttr {
+            pathname: path.as_ptr() as u64,
+            ..Default::default()
+        };
+        // SAFETY: pathname ends in NUL and lives until the call returns.
+        unsafe { bpf_fd(bpf_sys::BPF_OBJ_GET, &mut attr) }
+    }
+}
+
+fn check_sizes(info: &MapInfo, key: &[u8], value: usize) -> io::Result<()> {
+    if key.len() == info.key_size as usize && value == info.value_size as usize {
+        return Ok(());
+    }
+    let message = format!(
+        "the map has keys of {} and values of {} bytes, not {} and {value}",
+        info.key_size,
+        info.value_size,
+        key.len(),
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+fn fd_by_id(command: bpf_sys::bpf_cmd, id: u32) -> io::Result<OwnedFd> {
+    let mut attr = IdAttr {
+        id,
+        ..Default::default()
+    };
+    // SAFETY: the BPF_*_GET_FD_BY_ID commands read only the id and the flags.
+    unsafe { bpf_fd(command, &mut attr) }
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD`
+///
+/// # Safety
+/// `I` must be the info structure of the kind of object that `object` is, or of a kind whose structure the
+/// kernel fills with plain integers, and its pointers must be valid for the lengths beside them.
+unsafe fn object_info<I>(object: BorrowedFd<'_>, info: &mut I) -> io::Result<()> {
+    let mut attr = InfoAttr {
+        bpf_fd: raw(object),
+        info_len: u32::try_from(size_of::<I>()).unwrap_or(u32::MAX),
+        info: std::ptr::from_mut(info) as u64,
+    };
+    // SAFETY: info is live and info_len bytes long; its own pointers are the caller's promise.
+    unsafe { bpf(bpf_sys::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
+}
+
+fn load(spec: &ProgramSpec<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
+    let (attach_prog_fd, attach_btf_id) = spec
+        .target
+        .map_or((0, 0), |(program, function)| (raw(program), function));
+    let mut attr = ProgramLoadAttr {
+        prog_type: spec.kind,
+        insn_cnt: length(spec.instructions)?,
+        insns: address(spec.instructions),
+        license: c"Dual BSD/GPL".as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: length(log)?,
+        log_buf: if log.is_empty() { 0 } else { address_mut(log) },
+        prog_flags: spec.flags,
+        prog_name: object_name(spec.name),
+        prog_btf_fd: raw(spec.btf),
+        func_info_rec_size: 8,
+        func_info: address(spec.functions),
+        func_info_cnt: length(spec.functions)?,
+        attach_btf_id,
+        attach_prog_fd,
+        ..Default::default()
+    };
+    // SAFETY: instructions and functions are as long as the counts beside them and only read, the
+    // licence ends in NUL, and log has log_size bytes of room or is absent.
+    unsafe { bpf_fd(bpf_sys::BPF_PROG_LOAD, &mut attr) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    /// Our attrs against the full union of libbpf's headers.
+    #[test]
+    fn attrs_have_the_kernel_s_layout() {
+        type Create = bpf_sys::bpf_attr__bindgen_ty_1;
+        type Load = bpf_sys::bpf_attr__bindgen_ty_4;
+        assert_eq!(
+            offset_of!(MapCreateAttr, map_name),
+            offset_of!(Create, map_name)
+        );
+        assert_eq!(
+            offset_of!(ProgramLoadAttr, prog_name),
+            offset_of!(Load, prog_name)
+        );
+        assert_eq!(
+            offset_of!(ProgramLoadAttr, prog_btf_fd),
+            offset_of!(Load, prog_btf_fd)
+        );
+        assert_eq!(
+            offset_of!(ProgramLoadAttr, func_info_cnt),
+            offset_of!(Load, func_info_cnt)
+        );
+        assert_eq!(
+            offset_of!(ProgramLoadAttr, attach_btf_id),
+            offset_of!(Load, attach_btf_id)
+        );
+        assert_eq!(size_of::<MapElementAttr>(), 32);
+        assert_eq!(size_of::<LinkCreateAttr>(), 20);
+        assert_eq!(size_of::<ProgramLoadAttr>(), 120);
+    }
+
+    #[test]
+    fn names_are_cut_and_closed() {
+        assert_eq!(&object_name("xdp"), b"xdp\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(&object_name("a_name_of_twenty_byte"), b"a_name_of_twent\0");
+    }
+
+    #[test]
+    fn wrong_sizes_never_reach_the_kernel() {
+        let info = MapInfo {
+            kind: 2,
+            key_size: 4,
+            value_size: 8,
+            max_entries: 1,
+        };
+        assert!(check_sizes(&info, &[0; 4], 8).is_ok());
+        assert!(check_sizes(&info, &[0; 3], 8).is_err());
+        assert!(check_sizes(&info, &[0; 4], 4).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Files and directories of bpffs: made, listed, locked, removed, mounted.
+
+use super::Kernel;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// `f_type` of a bpf file system; include/uapi/linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// What tells one file from another: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// What a directory entry is, symbolic links not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    Directory,
+    Symlink,
+    /// In bpffs: a pinned program, map or link.
+    Object,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) kind: EntryKind,
+}
+
+fn file_id(metadata: &fs::Metadata) -> FileId {
+    FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    }
+}
+
+impl Kernel {
+    pub(crate) fn mkdir(&self, path: &Path) -> io::Result<()> {
+        self.step("mkdir")?;
+        fs::DirBuilder::new().mode(0o700).create(path)
+    }
+
+    pub(crate) fn rmdir(&self, path: &Path) -> io::Result<()> {
+        self.step("rmdir")?;
+        fs::remove_dir(path)
+    }
+
+    pub(crate) fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.step("unlink")?;
+        fs::remove_file(path)
+    }
+
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step("rename")?;
+        fs::rename(from, to)
+    }
+
+    pub(crate) fn symlink(&self, text: &str, path: &Path) -> io::Result<()> {
+        self.step("symlink")?;
+        std::os::unix::fs::symlink(text, path)
+    }
+
+    pub(crate) fn readlink(&self, path: &Path) -> io::Result<String> {
+        self.step("readlink")?;
+        Ok(fs::read_link(path)?.to_string_lossy().into_owned())
+    }
+
+    /// The entries of `path`, sorted by name, names that are not UTF-8 left out: no program of the
+    /// protocol makes such names.
+    pub(crate) fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        self.step("readdir")?;
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let file_type = entry.file_type()?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let kind = if file_type.is_dir() {
+                EntryKind::Directory
+            } else if file_type.is_symlink() {
+                EntryKind::Symlink
+            } else {
+                EntryKind::Object
+            };
+            entries.push(Entry {
+                path: entry.path(),
+                name,
+                kind,
+            });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Opens a directory itself, for locking. A symbolic link in its place is refused.
+    pub(crate) fn open_dir(&self, path: &Path) -> io::Result<File> {
+        self.step("open")?;
+        fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(path)
+    }
+
+    /// Device and inode of what `path` names now, a symbolic link not followed.
+    pub(crate) fn path_id(&self, path: &Path) -> io::Result<FileId> {
+        self.step("stat")?;
+        Ok(file_id(&fs::symlink_metadata(path)?))
+    }
+
+    pub(crate) fn file_id(&self, file: &File) -> io::Result<FileId> {
+        self.step("fstat")?;
+        Ok(file_id(&file.metadata()?))
+    }
+
+    /// Waits for the exclusive flock(2) that C libxdp takes too.
+    pub(crate) fn lock(&self, file: &File) -> io::Result<()> {
+        self.step("flock")?;
+        file.lock()
+    }
+
+    /// Takes the lock if it is free; `false` if somebody holds it.
+    pub(crate) fn try_lock(&self, file: &File) -> io::Result<bool> {
+        self.step("flock")?;
+        match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Whether environment variables may be followed: not in a set-uid program; getauxval(3).
+    #[allow(clippy::unused_self)]
+    pub(crate) fn trusts_environment(&self) -> bool {
+        // SAFETY: getauxval takes no pointer.
+        unsafe { libc::getauxval(libc::AT_SECURE) == 0 }
+    }
+
+    /// Whether `path` lies on a bpf file system.
+    pub(crate) fn is_bpffs(&self, path: &Path) -> io::Result<bool> {
+        self.step("statfs")?;
+        let path = c_path(path)?;
+        // SAFETY: statfs is plain data for which all zeroes is a value.
+        let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+        // SAFETY: path ends in NUL, and stat is a live statfs for the kernel to fill.
+        if unsafe { libc::statfs(path.as_ptr(), &raw mut stat) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The type's width differs between architectures; the magic has 32 bits in all of them.
+        #[allow(clippy::cast_sign_loss)]
+        Ok((stat.f_type as u64) & 0xffff_ffff == BPF_FS_MAGIC)
+    }
+
+    /// Mounts a bpf file system on `path`. Needs `CAP_SYS_ADMIN`.
+    pub(crate) fn mount_bpffs(&self, path: &Path) -> io::Result<()> {
+        self.step("mount")?;
+        let path = c_path(path)?;
+        let options = c"mode=0700";
+        // SAFETY: all four strings end in NUL and live until the call returns.
+        let result = unsafe {
+            libc::mount(
+                c"bpf".as_ptr(),
+                path.as_ptr(),
+                c"bpf".as_ptr(),
+                0,
+                options.as_ptr().cast::<libc::c_void>(),
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+/// A path as the kernel reads it. Fails with `InvalidInput` on a NUL inside.
+pub(super) fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
+}
