@@ -1,4 +1,5 @@
 //! placeholder
+mod census;
 mod dispatcher;
 mod error;
 mod net;
@@ -6,6 +7,7 @@ mod pins;
 mod program;
 mod sys;
 
+pub use census::Census;
 pub use dispatcher::{
     Builder, Chain, Component, Features, ForeignProgram, MAX_PROGRAMS, Member, Occupant, Outcome,
     Support, Xdp,

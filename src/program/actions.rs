@@ -56,19 +56,15 @@ impl Default for ChainActions {
 /// As `XDP_PASS,XDP_TX`.
 impl fmt::Display for ChainActions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = *self;
-        let mut separator = "";
-        for (name, action) in Self::NAMES {
-            if self.contains(action) {
-                write!(f, "{separator}{name}")?;
-                separator = ",";
-                rest.remove(action);
-            }
-        }
+        let named = Self::NAMES
+            .iter()
+            .filter(|(_, action)| self.contains(*action));
+        let mut words: Vec<String> = named.clone().map(|(name, _)| (*name).to_owned()).collect();
+        let rest = named.fold(*self, |rest, (_, action)| rest - *action);
         if !rest.is_empty() {
-            write!(f, "{separator}{:#x}", rest.bits())?;
+            words.push(format!("{:#x}", rest.bits()));
         }
-        Ok(())
+        f.pad(&words.join(","))
     }
 }
 

@@ -406,6 +406,22 @@ impl Kernel {
         fd_by_id(bpf_sys::BPF_BTF_GET_FD_BY_ID, id)
     }
 
+    /// Ids of all programs, maps or links in the kernel; `command` is one of `BPF_*_GET_NEXT_ID`.
+    pub(crate) fn ids(&self, command: bpf_sys::bpf_cmd) -> io::Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        let mut attr = IdAttr::default();
+        loop {
+            self.step("BPF_OBJ_GET_NEXT_ID")?;
+            // SAFETY: the BPF_*_GET_NEXT_ID commands read the id and write the next one, both in the attr.
+            match unsafe { bpf(command, &mut attr) } {
+                Ok(_) => ids.push(attr.next_id),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
+                Err(error) => return Err(error),
+            }
+            attr.id = attr.next_id;
+        }
+    }
+
     /// `BPF_OBJ_GET_INFO_BY_FD` of a program.
     pub(crate) fn prog_info(&self, program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
         self.step("BPF_OBJ_GET_INFO_BY_FD")?;

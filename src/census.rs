@@ -1,0 +1,89 @@
+//! What BPF objects are in the kernel, so that a program can see that it has left none behind.
+
+#![forbid(unsafe_code)]
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::Kernel;
+use libbpf_sys::{BPF_LINK_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID, BPF_PROG_GET_NEXT_ID, bpf_cmd};
+use std::fmt;
+
+/// Ids of all BPF objects in the kernel, whoever made them, in rising order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Census {
+    /// Programs.
+    pub programs: Vec<u32>,
+    /// Maps.
+    pub maps: Vec<u32>,
+    /// Links.
+    pub links: Vec<u32>,
+}
+
+impl Census {
+    /// Counts. Needs `CAP_SYS_ADMIN` (or `CAP_BPF`, for all but the links on old kernels); kernel 5.8.
+    ///
+    /// The kernel frees objects some time after their last user has gone (RCU), so one that has just been
+    /// let go may still be here.
+    pub fn take() -> Result<Self> {
+        let ids = |what, command: bpf_cmd| {
+            Kernel::default().ids(command).map_err(|error| {
+                let kind = match error.raw_os_error() {
+                    Some(libc::EPERM) => ErrorKind::NoPrivilege {
+                        needs: "CAP_SYS_ADMIN",
+                    },
+                    _ => error.into(),
+                };
+                Error::new("count", what, kind)
+            })
+        };
+        Ok(Self {
+            programs: ids("programs", BPF_PROG_GET_NEXT_ID)?,
+            maps: ids("maps", BPF_MAP_GET_NEXT_ID)?,
+            links: ids("links", BPF_LINK_GET_NEXT_ID)?,
+        })
+    }
+
+    /// What is in this census and not in an `earlier` one.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let new = |now: &[u32], before: &[u32]| {
+            now.iter()
+                .copied()
+                .filter(|id| before.binary_search(id).is_err())
+                .collect()
+        };
+        Self {
+            programs: new(&self.programs, &earlier.programs),
+            maps: new(&self.maps, &earlier.maps),
+            links: new(&self.links, &earlier.links),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.programs.is_empty() && self.maps.is_empty() && self.links.is_empty()
+    }
+}
+
+/// As `3 programs, 2 maps, 1 links`.
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (programs, maps, links) = (self.programs.len(), self.maps.len(), self.links.len());
+        write!(f, "{programs} programs, {maps} maps, {links} links")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_what_came() {
+        let census = |programs: &[u32]| Census {
+            programs: programs.to_vec(),
+            ..Census::default()
+        };
+        assert_eq!(census(&[1, 3, 4]).since(&census(&[1, 2, 3])), census(&[4]));
+        assert!(census(&[1]).since(&census(&[1, 2])).is_empty());
+    }
+}
