@@ -1,6 +1,6 @@
 //! The shipped BPF objects are what their sources compile to.
 //!
-//! Compiles every `bpf/*.c` with Debian 12's clang, links the two programs that the library loads by itself, and
+//! Compiles every `bpf/*.c` and `tests/bpf/*.c` with Debian 12's clang, links the two programs that the library loads by itself, and
 //! compares all of it with what is checked in. With `OXDP_BLESS=1` (`make bpf`) writes it instead.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,12 +24,12 @@ fn shipped_objects_equal_their_sources() -> Result<()> {
     let bless = std::env::var_os("OXDP_BLESS").is_some();
     let mut generated = String::from(HEAD);
     for source in sources(root)? {
+        let prebuilt = source.with_file_name("prebuilt");
         let name = source
             .file_stem()
             .and_then(|stem| stem.to_str())
             .context("file name")?;
-        let object = compile(root, &source, work.path())?;
-        let prebuilt = root.join("bpf/prebuilt");
+        let object = compile(&source, work.path())?;
         settle(&prebuilt.join(format!("{name}.o")), &object, bless)?;
         if let Some((_, entry)) = IMAGES.iter().find(|(image, _)| *image == name) {
             let linked = link(&object, entry).with_context(|| format!("link {name}"))?;
@@ -52,14 +52,16 @@ use super::{Function, Image};
 
 fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
-    for entry in std::fs::read_dir(root.join("bpf"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "c") {
-            sources.push(path);
+    for directory in ["bpf", "tests/bpf"] {
+        for entry in std::fs::read_dir(root.join(directory))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "c") {
+                sources.push(path);
+            }
         }
     }
     sources.sort();
-    ensure!(sources.len() >= IMAGES.len(), "no BPF sources found");
+    ensure!(sources.len() > IMAGES.len(), "no BPF sources found");
     Ok(sources)
 }
 
@@ -77,9 +79,9 @@ fn settle(path: &Path, content: &[u8], bless: bool) -> Result<()> {
     Ok(())
 }
 
-/// Paths are given relative to `bpf/`, and debug sections dropped, so that the object does not depend on
+/// Paths are given relative to the source's directory, and debug sections dropped, so that the object does not depend on
 /// where the checkout lies.
-fn compile(root: &Path, source: &Path, work: &Path) -> Result<Vec<u8>> {
+fn compile(source: &Path, work: &Path) -> Result<Vec<u8>> {
     let object = work.join(
         source
             .with_extension("o")
@@ -87,7 +89,7 @@ fn compile(root: &Path, source: &Path, work: &Path) -> Result<Vec<u8>> {
             .context("file name")?,
     );
     run(Command::new(CLANG)
-        .current_dir(root.join("bpf"))
+        .current_dir(source.parent().context("directory")?)
         .args([
             "-target", "bpfel", "-mcpu=v2", "-O2", "-g", "-Wall", "-Werror",
         ])

@@ -10,7 +10,7 @@ use super::load::{self, Dispatcher};
 use super::plan::{Origin, Plan, Planned, Rank, RankKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{Attachment, Interface, Mode, Swap};
-use crate::pins::{Lock, PinKey, Staging, Store};
+use crate::pins::{Lock, PinKey, Scope, Staging, Store};
 use crate::program::Program;
 use crate::sys::Kernel;
 use std::io;
@@ -95,18 +95,8 @@ impl<'a> Transaction<'a> {
                 );
                 std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
             }
-            let (lock, chain) = self.lock_chain(operation)?;
-            let result = self.attempt(&lock, chain, &mut change);
-            if !matches!(
-                &result,
-                Ok(Some(Outcome {
-                    dispatcher: Some(_),
-                    ..
-                }))
-            ) {
-                self.store.tidy(&lock);
-            }
-            if let Some(outcome) = result? {
+            let (scope, chain) = self.lock_chain(operation)?;
+            if let Some(outcome) = self.attempt(&scope, chain, &mut change)? {
                 return Ok(outcome);
             }
         }
@@ -123,17 +113,16 @@ impl<'a> Transaction<'a> {
 
     /// The chain that is attached, with the lock of the directory that its pins lie in: a chain stays where it
     /// is. Without one, the lock of the directory where the layout wants the pins.
-    fn lock_chain(&self, operation: &'static str) -> Result<(Lock, Option<LiveChain>)> {
+    fn lock_chain(&self, operation: &'static str) -> Result<(Scope<'a>, Option<LiveChain>)> {
         let netns = self.interface.netns().id()?;
-        let mut lock = self.store.lock_scope(netns)?;
+        let mut scope = self.store.lock_scope(netns)?;
         for _ in 0..ATTEMPTS {
             let Some(attached) = self.attachment.query()? else {
-                return Ok((lock, None));
+                return Ok((scope, None));
             };
             let found = match inspect::identify(self.kernel, attached)? {
                 None => continue,
                 Some(Found::Foreign(program)) => {
-                    self.store.tidy(&lock);
                     return Err(inspect::foreign(operation, self.interface, program));
                 }
                 Some(Found::Dispatcher {
@@ -150,16 +139,16 @@ impl<'a> Transaction<'a> {
                 dispatcher: found.1,
             })?;
             match &pins {
-                Some(pins) if pins.path().parent() != Some(lock.path()) => {
-                    self.store.tidy(&lock);
-                    drop(lock);
+                Some(pins) if pins.path().parent() != Some(scope.path()) => {
+                    // One lock at a time: two processes that hold one each and want the other's hang.
+                    drop(scope);
                     // Gone meanwhile: then so is the chain that was seen, and another is to be found.
-                    lock = match self.store.lock_around(pins)? {
-                        Some(lock) => lock,
+                    scope = match self.store.lock_around(pins)? {
+                        Some(around) => around,
                         None => self.store.lock_scope(netns)?,
                     };
                 }
-                _ => return Ok((lock, Some(inspect::read_chain(self.kernel, found, pins)?))),
+                _ => return Ok((scope, Some(inspect::read_chain(self.kernel, found, pins)?))),
             }
         }
         Err(self.contended(operation))

@@ -12,4 +12,5 @@ mod store;
 pub(crate) use bpffs::Location;
 pub use layout::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub(crate) use lock::{Lock, Patience};
+pub(crate) use scope::Scope;
 pub(crate) use store::{PinnedDispatcher, Staging, Store};

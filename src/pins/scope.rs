@@ -4,11 +4,12 @@
 
 use super::layout;
 use super::lock::{Lock, Patience};
-use super::store::Store;
+use super::store::{PinnedDispatcher, Store};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::NetnsId;
 use crate::sys::Kernel;
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,9 +27,42 @@ enum Owner {
     Another,
 }
 
+/// A locked scope. When it is let go and no dispatcher is left in it, it is removed.
+#[derive(Debug)]
+pub(crate) struct Scope<'a> {
+    store: &'a Store,
+    lock: Lock,
+}
+
+impl Deref for Scope<'_> {
+    type Target = Lock;
+
+    fn deref(&self) -> &Lock {
+        &self.lock
+    }
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        self.store.tidy(&self.lock);
+    }
+}
+
 impl Store {
     /// Locks the directory where this namespace's pins go, and makes it first if it is not there.
-    pub(crate) fn lock_scope(&self, netns: &NetnsId) -> Result<Lock> {
+    pub(crate) fn lock_scope(&self, netns: &NetnsId) -> Result<Scope<'_>> {
+        let lock = self.lock_or_make(netns)?;
+        Ok(Scope { store: self, lock })
+    }
+
+    /// Locks the directory that `found` lies in; `None` if it has gone meanwhile.
+    pub(crate) fn lock_around(&self, found: &PinnedDispatcher) -> Result<Option<Scope<'_>>> {
+        let around = found.path().parent().unwrap_or(self.root());
+        let lock = Lock::acquire(self.kernel(), around, self.patience())?;
+        Ok(lock.map(|lock| Scope { store: self, lock }))
+    }
+
+    fn lock_or_make(&self, netns: &NetnsId) -> Result<Lock> {
         let scope = self.layout().scope(netns);
         if !layout::is_usable_scope(&scope) {
             return Err(Error::new(
@@ -71,7 +105,7 @@ impl Store {
     fn make_scope(&self, path: &Path, netns: &NetnsId) -> Result<Option<Lock>> {
         let kernel = self.kernel();
         let _root = self.lock_root()?;
-        if owner(kernel, path, netns)? == Owner::Another {
+        if owner(kernel, path, netns)? == Owner::Another && !remove_if_empty(kernel, path) {
             set_aside(kernel, self.root(), path, netns)?;
         }
         let mut parent = self.root().to_owned();
@@ -100,7 +134,7 @@ impl Store {
     }
 
     /// Removes a scope in which no dispatcher is left, and with it empty directories of its layout above.
-    pub(crate) fn tidy(&self, lock: &Lock) {
+    fn tidy(&self, lock: &Lock) {
         let path = lock.path();
         if path == self.root() {
             return;
@@ -271,14 +305,15 @@ mod tests {
     fn a_scope_goes_when_its_last_dispatcher_does() {
         let directory = tempfile::tempdir().unwrap();
         let store = store(directory.path().to_owned());
-        let lock = store.lock_scope(&netns(1)).unwrap();
-        let dispatcher = lock.path().join("dispatch-1-2");
+        let scope = store.lock_scope(&netns(1)).unwrap();
+        let dispatcher = scope.path().join("dispatch-1-2");
         std::fs::create_dir(&dispatcher).unwrap();
-        store.tidy(&lock);
+        drop(scope);
         assert!(dispatcher.exists());
+        let scope = store.lock_scope(&netns(1)).unwrap();
         std::fs::remove_dir(&dispatcher).unwrap();
-        store.tidy(&lock);
-        assert!(!lock.path().exists());
+        drop(scope);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -301,8 +336,9 @@ mod tests {
                 .exists()
         );
         drop(new);
+        // One without pins is not worth keeping.
         drop(store.lock_scope(&netns(3)).unwrap());
-        assert!(directory.path().join("dead-netns-5-1").exists());
+        assert!(!directory.path().join("dead-netns-5-1").exists());
     }
 
     #[test]
@@ -314,11 +350,10 @@ mod tests {
                 scope.spawn(|| {
                     let store = store(root.clone());
                     for _ in 0..50 {
-                        let lock = store.lock_scope(&netns(1)).unwrap();
-                        let dispatcher = lock.path().join("dispatch-1-2");
+                        let scope = store.lock_scope(&netns(1)).unwrap();
+                        let dispatcher = scope.path().join("dispatch-1-2");
                         std::fs::create_dir(&dispatcher).unwrap();
                         std::fs::remove_dir(&dispatcher).unwrap();
-                        store.tidy(&lock);
                     }
                 });
             }

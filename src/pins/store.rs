@@ -62,12 +62,6 @@ impl Store {
         &self.root
     }
 
-    /// Locks the directory that `found` lies in.
-    pub(crate) fn lock_around(&self, found: &PinnedDispatcher) -> Result<Option<Lock>> {
-        let around = found.path.parent().unwrap_or(&self.root);
-        Lock::acquire(&self.kernel, around, self.patience())
-    }
-
     /// Where a dispatcher is pinned: where the layout says, else anywhere below `xdp`, since its id is
     /// unique in the kernel.
     pub(crate) fn find(&self, key: &PinKey<'_>) -> Result<Option<PinnedDispatcher>> {

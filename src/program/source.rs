@@ -6,7 +6,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use crate::sys::bpf::ProgramInfo;
 use crate::sys::object::{Object, ObjectError, ProgramEntry};
-use libbpf_sys::{BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_XDP};
+use libbpf_sys::{BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_UNSPEC, BPF_PROG_TYPE_XDP};
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -113,7 +113,11 @@ impl Program {
     /// Whether it reads packets of several fragments (section `xdp.frags`).
     #[doc(alias = "xdp_program__xdp_frags_support")]
     pub fn has_frags(&self) -> bool {
+        // libbpf turns the section into the flag only while it loads an XDP program, which this is not.
+        let section = self.entry.section.as_str();
         self.entry.flags & BPF_F_XDP_HAS_FRAGS != 0
+            || section == "xdp.frags"
+            || section.starts_with("xdp.frags/")
     }
 
     /// Sets the run priority.
@@ -344,9 +348,10 @@ fn choose(
     }
 }
 
-/// An extension program may have been written for a slot from the start.
+/// An extension program may have been written for a slot from the start; a section with a name of its own,
+/// such as `prog`, tells no type.
 fn is_xdp(kind: u32) -> bool {
-    [BPF_PROG_TYPE_XDP, BPF_PROG_TYPE_EXT].contains(&kind)
+    [BPF_PROG_TYPE_XDP, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_UNSPEC].contains(&kind)
 }
 
 #[cfg(test)]

@@ -1,0 +1,122 @@
+//! What the integration tests share.
+
+pub(crate) mod lab;
+
+use anyhow::{Context, Result, ensure};
+use oxdp::{Census, Chain, Interface, Program, Select, Xdp};
+use std::path::{Path, PathBuf};
+
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
+
+/// A shipped object, or one of `tests/bpf`.
+pub(crate) fn object(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shipped = root.join("bpf/prebuilt").join(name);
+    if shipped.exists() {
+        shipped
+    } else {
+        root.join("tests/bpf/prebuilt").join(name)
+    }
+}
+
+pub(crate) fn program(name: &str) -> Result<Program> {
+    Ok(Program::from_file(object(name), Select::Only)?)
+}
+
+pub(crate) fn counter() -> Result<Program> {
+    program("packet_counter.o")
+}
+
+/// A filter against one UDP port.
+pub(crate) fn filter(port: u16) -> Result<Program> {
+    let mut filter = program("udp_filter.o")?;
+    filter.set_global("blocked_port", &port.to_ne_bytes())?;
+    Ok(filter)
+}
+
+/// Packets that a program has seen.
+pub(crate) fn seen(program: &Program) -> Result<u64> {
+    let value = program.map("traffic")?.lookup(&0_u32.to_ne_bytes())?;
+    Ok(u64::from_ne_bytes(
+        *value.first_chunk().context("a value that is too short")?,
+    ))
+}
+
+pub(crate) fn chain(xdp: &Xdp, interface: &Interface) -> Result<Chain> {
+    let occupant = xdp.inspect(interface)?;
+    occupant
+        .chain()
+        .cloned()
+        .with_context(|| format!("no chain: {occupant:?}"))
+}
+
+/// Names of the programs, in the order in which they run.
+pub(crate) fn names(chain: &Chain) -> Vec<&str> {
+    let members = chain.members.iter();
+    members
+        .map(|member| member.component.as_ref().map_or("-", |c| c.name.as_str()))
+        .collect()
+}
+
+/// Everything below the protocol's directory.
+pub(crate) fn pins() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![Path::new(BPFFS).join("xdp")];
+    while let Some(directory) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What was there before a test, so that the test can see that it left nothing.
+#[derive(Debug)]
+pub(crate) struct Baseline {
+    census: Census,
+    pins: Vec<PathBuf>,
+    descriptors: usize,
+}
+
+impl Baseline {
+    pub(crate) fn take() -> Result<Self> {
+        Ok(Self {
+            census: Census::take()?,
+            pins: pins()?,
+            descriptors: descriptors()?,
+        })
+    }
+
+    /// What was pinned.
+    pub(crate) fn pins(&self) -> &[PathBuf] {
+        &self.pins
+    }
+
+    /// Fails if a program, map, link, pin or descriptor is left that was not there before.
+    pub(crate) fn assert_restored(&self) -> Result<()> {
+        let left = || Census::take().map(|census| census.since(&self.census));
+        let clean = lab::soon(|| Ok(left()?.is_empty()))?;
+        ensure!(clean, "left in the kernel: {:?}", left()?);
+        let pins = pins()?;
+        ensure!(pins == self.pins, "left in bpffs: {pins:?}");
+        let descriptors = descriptors()?;
+        ensure!(
+            descriptors == self.descriptors,
+            "{descriptors} descriptors, not {}",
+            self.descriptors
+        );
+        Ok(())
+    }
+}
+
+fn descriptors() -> Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/fd")?.count())
+}
