@@ -47,9 +47,7 @@ fn in_vm(why: &str) -> Result<ExitCode> {
         .arg(std::env::current_exe()?)
         .status()
         .with_context(|| format!("starting {}", run.display()))?;
-    Ok(ExitCode::from(
-        u8::try_from(status.code().unwrap_or(1)).unwrap_or(1),
-    ))
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
 }
 
 /// One namespace with its programs and what reaches its sockets.
@@ -73,10 +71,7 @@ struct Traffic {
 impl Traffic {
     /// In units of what one step sends to one port.
     fn of(seen: u64, dropped: u64) -> Self {
-        Self {
-            seen: seen * COUNT as u64,
-            dropped: dropped * COUNT as u64,
-        }
+        Self { seen: seen * COUNT as u64, dropped: dropped * COUNT as u64 }
     }
 }
 
@@ -84,9 +79,7 @@ impl Side {
     fn new(name: &'static str) -> Result<Self> {
         let pair = Pair::new(name, IFINDEX)?;
         let object = |name: &str| {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("bpf/prebuilt")
-                .join(name);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf/prebuilt").join(name);
             Program::from_file(path, Select::Only)
         };
         let mut filter = object("udp_filter.o")?;
@@ -144,9 +137,7 @@ impl Side {
         );
         println!("     slot program         id  priority  goes on after  seen  dropped  pinned at");
         for member in &chain.members {
-            let Some(component) = &member.component else {
-                bail!("slot {} is empty", member.slot)
-            };
+            let Some(component) = &member.component else { bail!("slot {} is empty", member.slot) };
             let traffic = self.counted(component.id)?;
             println!(
                 "     {:<4} {:<14} {:>3} {:>9}  {:<13} {:>5} {:>8}  {}",
@@ -164,18 +155,14 @@ impl Side {
     }
 
     fn counted(&self, id: u32) -> Result<Traffic> {
-        let program = [&self.filter, &self.counter]
-            .into_iter()
-            .find(|p| p.id() == Some(id));
+        let program = [&self.filter, &self.counter].into_iter().find(|p| p.id() == Some(id));
         traffic_of(program.context("a program that is not ours")?)
     }
 }
 
 fn traffic_of(program: &Program) -> Result<Traffic> {
     let value = program.map("traffic")?.lookup(&0_u32.to_ne_bytes())?;
-    let (seen, dropped) = value
-        .split_at_checked(8)
-        .context("a value that is too short")?;
+    let (seen, dropped) = value.split_at_checked(8).context("a value that is too short")?;
     Ok(Traffic {
         seen: u64::from_ne_bytes(seen.try_into()?),
         dropped: u64::from_ne_bytes(dropped.try_into()?),
@@ -230,13 +217,7 @@ impl Demo {
         let xdp = Xdp::builder().mount_bpffs(true).build()?;
         let (before, pins_before) = (Census::take()?, pins()?);
         let sides = [Side::new("red")?, Side::new("blue")?];
-        Ok(Self {
-            xdp,
-            checks: Checks::default(),
-            sides,
-            before,
-            pins_before,
-        })
+        Ok(Self { xdp, checks: Checks::default(), sides, before, pins_before })
     }
 
     /// Sends packets on each side, shows it, and checks what got through to the two ports.
@@ -262,37 +243,22 @@ impl Demo {
         what: &str,
     ) -> Result<()> {
         let side = self.sides.get(side).context("two sides")?;
-        let counts = [
-            traffic_of(&side.filter)?,
-            traffic_of(&side.counter).unwrap_or_default(),
-        ];
-        self.checks.same(
-            &counts,
-            &[filter, counter],
-            &format!("{}: {what}", side.name),
-        );
+        let counts = [traffic_of(&side.filter)?, traffic_of(&side.counter).unwrap_or_default()];
+        self.checks.same(&counts, &[filter, counter], &format!("{}: {what}", side.name));
         Ok(())
     }
 
     fn without_programs(&mut self) -> Result<()> {
-        heading(
-            1,
-            "Two namespaces, one bpffs, and in each an interface with the same ifindex",
-        );
+        heading(1, "Two namespaces, one bpffs, and in each an interface with the same ifindex");
         let indices = self.sides.each_ref().map(|side| side.interface.index());
-        self.checks.same(
-            &indices,
-            &[IFINDEX; 2],
-            "the two interfaces have the same ifindex",
-        );
+        self.checks.same(&indices, &[IFINDEX; 2], "the two interfaces have the same ifindex");
         self.traffic([(COUNT, COUNT); 2])
     }
 
     fn attach_filters(&mut self) -> Result<()> {
         heading(2, "A filter in each (drops UDP to port 7777, priority 10)");
         for side in &mut self.sides {
-            self.xdp
-                .attach(&side.interface, &mut side.filter, Mode::Native)?;
+            self.xdp.attach(&side.interface, &mut side.filter, Mode::Native)?;
         }
         self.traffic([(0, COUNT); 2])?;
         for side in 0..2 {
@@ -309,9 +275,7 @@ impl Demo {
         );
         for side in &mut self.sides {
             let first = side.chain(&self.xdp)?.dispatcher;
-            let outcome = self
-                .xdp
-                .attach(&side.interface, &mut side.counter, Mode::Native)?;
+            let outcome = self.xdp.attach(&side.interface, &mut side.counter, Mode::Native)?;
             let what = format!("{}: dispatcher {first} was replaced", side.name);
             self.checks.same(&outcome.replaced, &Some(first), &what);
         }
@@ -321,15 +285,11 @@ impl Demo {
             self.counted(side, Traffic::of(4, 2), Traffic::of(1, 0), what)?;
         }
         let chains = self.sides.each_ref().map(|side| side.chain(&self.xdp));
-        let [Ok(red), Ok(blue)] = &chains else {
-            bail!("a chain is gone")
-        };
-        self.checks
-            .that(red.is_whole() && blue.is_whole(), "both chains are whole");
+        let [Ok(red), Ok(blue)] = &chains else { bail!("a chain is gone") };
+        self.checks.that(red.is_whole() && blue.is_whole(), "both chains are whole");
         let scope = |chain: &Chain| Some(chain.pins.as_ref()?.parent()?.to_owned());
         let apart = scope(red).is_some() && scope(red) != scope(blue);
-        self.checks
-            .that(apart, "the two namespaces are pinned apart from each other");
+        self.checks.that(apart, "the two namespaces are pinned apart from each other");
         Ok(())
     }
 
@@ -337,23 +297,14 @@ impl Demo {
         heading(4, "The filter is taken out of red; blue must not notice");
         let [red, blue] = &self.sides;
         let blue_before = blue.chain(&self.xdp)?;
-        self.xdp.detach(
-            &red.interface,
-            red.filter.id().context("the filter is loaded")?,
-        )?;
+        self.xdp.detach(&red.interface, red.filter.id().context("the filter is loaded")?)?;
         self.traffic([(COUNT, COUNT), (0, COUNT)])?;
         let what = "the counter saw them all, the filter none of them";
         self.counted(0, Traffic::of(4, 2), Traffic::of(3, 0), what)?;
-        self.counted(
-            1,
-            Traffic::of(6, 3),
-            Traffic::of(2, 0),
-            "filter and counter went on",
-        )?;
+        self.counted(1, Traffic::of(6, 3), Traffic::of(2, 0), "filter and counter went on")?;
         let [_, blue] = &self.sides;
         let what = "blue: the very same chain as before";
-        self.checks
-            .same(&blue.chain(&self.xdp)?, &blue_before, what);
+        self.checks.same(&blue.chain(&self.xdp)?, &blue_before, what);
         Ok(())
     }
 
@@ -363,13 +314,7 @@ impl Demo {
             self.xdp.detach_all(&side.interface)?;
         }
         self.traffic([(COUNT, COUNT); 2])?;
-        let Self {
-            mut checks,
-            sides,
-            before,
-            pins_before,
-            ..
-        } = self;
+        let Self { mut checks, sides, before, pins_before, .. } = self;
         drop(sides);
         checks.same(&pins()?, &pins_before, "bpffs is as before");
         let clean = soon(|| Ok(Census::take()?.since(&before).is_empty()))?;
@@ -406,7 +351,5 @@ fn pins() -> Result<Vec<PathBuf>> {
 }
 
 fn kernel_release() -> Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?
-        .trim()
-        .to_owned())
+    Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
 }

@@ -28,9 +28,7 @@ impl Census {
         let ids = |what, command: bpf_cmd| {
             Kernel::default().ids(command).map_err(|error| {
                 let kind = match error.raw_os_error() {
-                    Some(libc::EPERM) => ErrorKind::NoPrivilege {
-                        needs: "CAP_SYS_ADMIN",
-                    },
+                    Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" },
                     _ => error.into(),
                 };
                 Error::new("count", what, kind)
@@ -47,10 +45,7 @@ impl Census {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let new = |now: &[u32], before: &[u32]| {
-            now.iter()
-                .copied()
-                .filter(|id| before.binary_search(id).is_err())
-                .collect()
+            now.iter().copied().filter(|id| before.binary_search(id).is_err()).collect()
         };
         Self {
             programs: new(&self.programs, &earlier.programs),
@@ -79,10 +74,7 @@ mod tests {
 
     #[test]
     fn since_is_what_came() {
-        let census = |programs: &[u32]| Census {
-            programs: programs.to_vec(),
-            ..Census::default()
-        };
+        let census = |programs: &[u32]| Census { programs: programs.to_vec(), ..Census::default() };
         assert_eq!(census(&[1, 3, 4]).since(&census(&[1, 2, 3])), census(&[4]));
         assert!(census(&[1]).since(&census(&[1, 2])).is_empty());
     }

@@ -197,19 +197,11 @@ pub enum ErrorKind {
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(T::to_string).collect();
-    if items.is_empty() {
-        "none".into()
-    } else {
-        items.join(", ")
-    }
+    if items.is_empty() { "none".into() } else { items.join(", ") }
 }
 
 fn detail(text: &str) -> String {
-    if text.is_empty() {
-        String::new()
-    } else {
-        format!(" ({text})")
-    }
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
 
 impl Error {
@@ -218,11 +210,7 @@ impl Error {
         object: impl fmt::Display,
         kind: impl Into<ErrorKind>,
     ) -> Self {
-        Self(Box::new(Inner {
-            operation,
-            object: object.to_string(),
-            kind: kind.into(),
-        }))
+        Self(Box::new(Inner { operation, object: object.to_string(), kind: kind.into() }))
     }
 
     /// The cause.
@@ -259,10 +247,7 @@ impl ErrorKind {
 
 impl From<io::Error> for ErrorKind {
     fn from(source: io::Error) -> Self {
-        Self::Os {
-            source,
-            message: String::new(),
-        }
+        Self::Os { source, message: String::new() }
     }
 }
 
@@ -296,13 +281,8 @@ mod tests {
     #[test]
     fn says_what_to_what_and_why() {
         let cause = io::Error::from_raw_os_error(libc::ENOSPC);
-        let error = Err::<(), _>(cause)
-            .during("pin", "/sys/fs/bpf/xdp")
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "pin /sys/fs/bpf/xdp: No space left on device (os error 28)"
-        );
+        let error = Err::<(), _>(cause).during("pin", "/sys/fs/bpf/xdp").unwrap_err();
+        assert_eq!(error.to_string(), "pin /sys/fs/bpf/xdp: No space left on device (os error 28)");
         assert_eq!(error.errno(), Some(libc::ENOSPC));
         assert!(error.source().is_some());
     }

@@ -12,10 +12,7 @@ use std::process::Command;
 const CLANG: &str = "clang-14";
 const STRIP: &str = "llvm-strip-14";
 /// Programs that the library loads without libbpf: name, entry function.
-const IMAGES: [(&str, &str); 2] = [
-    ("xdp_dispatcher", "xdp_dispatcher"),
-    ("xdp_pass", "xdp_pass"),
-];
+const IMAGES: [(&str, &str); 2] = [("xdp_dispatcher", "xdp_dispatcher"), ("xdp_pass", "xdp_pass")];
 
 #[test]
 fn shipped_objects_equal_their_sources() -> Result<()> {
@@ -25,10 +22,7 @@ fn shipped_objects_equal_their_sources() -> Result<()> {
     let mut generated = String::from(HEAD);
     for source in sources(root)? {
         let prebuilt = source.with_file_name("prebuilt");
-        let name = source
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .context("file name")?;
+        let name = source.file_stem().and_then(|stem| stem.to_str()).context("file name")?;
         let object = compile(&source, work.path())?;
         settle(&prebuilt.join(format!("{name}.o")), &object, bless)?;
         if let Some((_, entry)) = IMAGES.iter().find(|(image, _)| *image == name) {
@@ -37,11 +31,7 @@ fn shipped_objects_equal_their_sources() -> Result<()> {
             linked.write(name, &mut generated)?;
         }
     }
-    settle(
-        &root.join("src/dispatcher/generated.rs"),
-        generated.as_bytes(),
-        bless,
-    )
+    settle(&root.join("src/dispatcher/generated.rs"), generated.as_bytes(), bless)
 }
 
 const HEAD: &str = "\
@@ -82,23 +72,11 @@ fn settle(path: &Path, content: &[u8], bless: bool) -> Result<()> {
 /// Paths are given relative to the source's directory, and debug sections dropped, so that the object does not depend on
 /// where the checkout lies.
 fn compile(source: &Path, work: &Path) -> Result<Vec<u8>> {
-    let object = work.join(
-        source
-            .with_extension("o")
-            .file_name()
-            .context("file name")?,
-    );
+    let object = work.join(source.with_extension("o").file_name().context("file name")?);
     run(Command::new(CLANG)
         .current_dir(source.parent().context("directory")?)
-        .args([
-            "-target", "bpfel", "-mcpu=v2", "-O2", "-g", "-Wall", "-Werror",
-        ])
-        .args([
-            "-I.",
-            "-I/usr/include/x86_64-linux-gnu",
-            "-fdebug-compilation-dir=.",
-            "-c",
-        ])
+        .args(["-target", "bpfel", "-mcpu=v2", "-O2", "-g", "-Wall", "-Werror"])
+        .args(["-I.", "-I/usr/include/x86_64-linux-gnu", "-fdebug-compilation-dir=.", "-c"])
         .arg(source.file_name().context("file name")?)
         .arg("-o")
         .arg(&object))?;
@@ -108,9 +86,7 @@ fn compile(source: &Path, work: &Path) -> Result<Vec<u8>> {
 
 fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_owned();
-    let status = command
-        .status()
-        .with_context(|| format!("{}: not found?", program.display()))?;
+    let status = command.status().with_context(|| format!("{}: not found?", program.display()))?;
     ensure!(status.success(), "{} failed: {status}", program.display());
     Ok(())
 }
@@ -133,33 +109,21 @@ struct LinkedFunction {
 impl Linked {
     fn write(&self, name: &str, out: &mut String) -> Result<()> {
         writeln!(out, "\n/// `bpf/{name}.c`")?;
-        writeln!(
-            out,
-            "pub(in crate::dispatcher) const {}: Image = Image {{",
-            name.to_uppercase()
-        )?;
+        writeln!(out, "pub(in crate::dispatcher) const {}: Image = Image {{", name.to_uppercase())?;
         writeln!(out, "    instructions: &[")?;
         for four in self.instructions.chunks(4) {
             let words: Vec<_> = four.iter().map(|word| literal(*word)).collect();
             writeln!(out, "        {},", words.join(", "))?;
         }
         writeln!(out, "    ],\n    functions: &[")?;
-        for LinkedFunction {
-            name,
-            start,
-            btf_id,
-        } in &self.functions
-        {
+        for LinkedFunction { name, start, btf_id } in &self.functions {
             writeln!(
                 out,
                 "        Function {{ name: \"{name}\", start: {start}, btf_id: {btf_id} }},"
             )?;
         }
         writeln!(out, "    ],\n    config_loads: &{:?},", self.config_loads)?;
-        writeln!(
-            out,
-            "    btf: include_bytes!(\"../../bpf/prebuilt/{name}.btf\"),\n}};"
-        )?;
+        writeln!(out, "    btf: include_bytes!(\"../../bpf/prebuilt/{name}.btf\"),\n}};")?;
         Ok(())
     }
 }
@@ -167,13 +131,7 @@ impl Linked {
 /// As `0x0123_4567_89ab_cdef`.
 fn literal(word: u64) -> String {
     let digits = format!("{word:016x}");
-    format!(
-        "0x{}_{}_{}_{}",
-        &digits[..4],
-        &digits[4..8],
-        &digits[8..12],
-        &digits[12..]
-    )
+    format!("0x{}_{}_{}_{}", &digits[..4], &digits[4..8], &digits[8..12], &digits[12..])
 }
 
 const CALL: u64 = 0x85;
@@ -190,10 +148,7 @@ fn link(elf: &[u8], entry: &str) -> Result<Linked> {
     let text_start = code.len() / 8;
     if let Some(text) = &text {
         code.extend(text.data()?);
-        ensure!(
-            text.relocations().next().is_none(),
-            "subprograms with relocations"
-        );
+        ensure!(text.relocations().next().is_none(), "subprograms with relocations");
     }
     let mut instructions: Vec<u64> = code
         .chunks_exact(8)
@@ -207,9 +162,7 @@ fn link(elf: &[u8], entry: &str) -> Result<Linked> {
         };
         let symbol = file.symbol_by_index(symbol)?;
         let target = file.section_by_index(symbol.section_index().context("no section")?)?;
-        let instruction = instructions
-            .get_mut(at)
-            .context("relocation out of range")?;
+        let instruction = instructions.get_mut(at).context("relocation out of range")?;
         match (*instruction & 0xff, target.kind()) {
             (CALL, SectionKind::Text) => {
                 ensure!(target.name()? == ".text", "a call into {}", target.name()?);
@@ -230,38 +183,18 @@ fn link(elf: &[u8], entry: &str) -> Result<Linked> {
     }
     let btf = fixed_up_btf(&file)?;
     let mut functions = Vec::new();
-    for symbol in file
-        .symbols()
-        .filter(|symbol| symbol.kind() == SymbolKind::Text)
-    {
+    for symbol in file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text) {
         let index = symbol.section_index().context("no section")?;
-        let base = if index == section.index() {
-            0
-        } else {
-            text_start
-        };
+        let base = if index == section.index() { 0 } else { text_start };
         let name = symbol.name()?.to_owned();
         let start = base + usize::try_from(symbol.address())? / 8;
         let btf_id = function_id(&btf, &name)?;
-        functions.push(LinkedFunction {
-            name,
-            start,
-            btf_id,
-        });
+        functions.push(LinkedFunction { name, start, btf_id });
     }
     functions.retain(|function| !function.name.starts_with("LBB"));
     functions.sort_by_key(|function| function.start);
-    ensure!(
-        functions
-            .first()
-            .is_some_and(|first| first.name == entry && first.start == 0)
-    );
-    Ok(Linked {
-        instructions,
-        functions,
-        config_loads,
-        btf,
-    })
+    ensure!(functions.first().is_some_and(|first| first.name == entry && first.start == 0));
+    Ok(Linked { instructions, functions, config_loads, btf })
 }
 
 fn word(data: &[u8], at: usize) -> Result<u32> {
@@ -293,10 +226,7 @@ fn walk(btf: &[u8], mut each: impl FnMut(usize, u32, usize) -> Result<()>) -> Re
 fn string(btf: &[u8], offset: u32) -> Result<&str> {
     let start = usize::try_from(word(btf, 4)? + word(btf, 16)? + offset)?;
     let rest = btf.get(start..).context("BTF string")?;
-    let end = rest
-        .iter()
-        .position(|&byte| byte == 0)
-        .context("BTF string")?;
+    let end = rest.iter().position(|&byte| byte == 0).context("BTF string")?;
     Ok(std::str::from_utf8(rest.get(..end).context("BTF string")?)?)
 }
 
@@ -314,22 +244,13 @@ fn function_id(btf: &[u8], name: &str) -> Result<u32> {
 
 /// The compiler leaves the sizes of sections to the loader.
 fn fixed_up_btf(file: &object::File<'_>) -> Result<Vec<u8>> {
-    let btf = file
-        .section_by_name(".BTF")
-        .context("no BTF")?
-        .data()?
-        .to_vec();
+    let btf = file.section_by_name(".BTF").context("no BTF")?.data()?.to_vec();
     let mut sizes = Vec::new();
     walk(&btf, |at, kind, members| {
         if kind == 15 {
-            ensure!(
-                members == 1,
-                "a section with several variables needs their offsets"
-            );
+            ensure!(members == 1, "a section with several variables needs their offsets");
             let name = string(&btf, word(&btf, at)?)?;
-            let section = file
-                .section_by_name(name)
-                .with_context(|| name.to_owned())?;
+            let section = file.section_by_name(name).with_context(|| name.to_owned())?;
             sizes.push((at + 8, u32::try_from(section.size())?));
         }
         Ok(())

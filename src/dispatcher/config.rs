@@ -108,11 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn slot(priority: u32) -> SlotConfig {
-        SlotConfig {
-            priority,
-            actions: ChainActions::PASS,
-            flags: 32,
-        }
+        SlotConfig { priority, actions: ChainActions::PASS, flags: 32 }
     }
 
     #[test]
@@ -138,13 +134,7 @@ mod tests {
         (v1[0], v1[4], v1[7], v1[44]) = (1, 4, 0x80, 50);
         let config = Config::decode(&v1).unwrap();
         assert_eq!((config.version, config.slots.len()), (1, 1));
-        assert_eq!(
-            config.slots[0],
-            SlotConfig {
-                flags: 0,
-                ..slot(50)
-            }
-        );
+        assert_eq!(config.slots[0], SlotConfig { flags: 0, ..slot(50) });
 
         let mut v2 = [0_u8; 124];
         v2[..4].copy_from_slice(&[236, 2, 1, 1]);
@@ -156,23 +146,14 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        let good = Config {
-            version: 3,
-            has_frags: false,
-            is_device_bound: false,
-            slots: vec![],
-        };
+        let good = Config { version: 3, has_frags: false, is_device_bound: false, slots: vec![] };
         let good = good.encode();
         for (at, byte) in [(0, 235), (1, 2), (1, 4), (2, 11), (2, 255)] {
             let mut bad = good;
             bad[at] = byte;
             assert_eq!(Config::decode(&bad), None, "byte {at} = {byte}");
         }
-        assert_eq!(
-            Config::decode(&good[..124]),
-            None,
-            "version 3 in version 2's size"
-        );
+        assert_eq!(Config::decode(&good[..124]), None, "version 3 in version 2's size");
         assert_eq!(Config::decode(&[]), None);
     }
 

@@ -52,30 +52,17 @@ impl Features {
     /// [`ErrorKind::NoPrivilege`] if this process may not load programs at all.
     #[doc(alias = "libxdp_check_kern_compat")]
     pub fn probe() -> Result<Self> {
-        Ok(Self {
-            freplace: probe_freplace(&Kernel::default())?,
-        })
+        Ok(Self { freplace: probe_freplace(&Kernel::default())? })
     }
 }
 
 /// Loads the smallest program for the first slot of one dispatcher and puts it into that of another.
 fn probe_freplace(kernel: &Kernel) -> Result<Support> {
-    let slot = SlotConfig {
-        priority: 0,
-        actions: ChainActions::DROP,
-        flags: 0,
-    };
-    let config = Config {
-        version: VERSION,
-        has_frags: false,
-        is_device_bound: false,
-        slots: vec![slot],
-    };
+    let slot = SlotConfig { priority: 0, actions: ChainActions::DROP, flags: 0 };
+    let config =
+        Config { version: VERSION, has_frags: false, is_device_bound: false, slots: vec![slot] };
     let function = load::slot_function(0, &config.slots)?;
-    let [first, second] = [
-        load::dispatcher(kernel, &config)?,
-        load::dispatcher(kernel, &config)?,
-    ];
+    let [first, second] = [load::dispatcher(kernel, &config)?, load::dispatcher(kernel, &config)?];
     let target = Some((first.program.as_fd(), function.btf_id));
     let loaded = load::program(kernel, &XDP_PASS, None, BPF_PROG_TYPE_EXT, 0, target);
     let component = match loaded {

@@ -69,18 +69,8 @@ impl Builder {
             Some(layout) => layout,
             None => Arc::new(Auto::detect()?),
         };
-        let Self {
-            kernel,
-            location,
-            patience,
-            ..
-        } = self;
-        Ok(Xdp {
-            kernel,
-            location,
-            layout,
-            patience,
-        })
+        let Self { kernel, location, patience, .. } = self;
+        Ok(Xdp { kernel, location, layout, patience })
     }
 
     #[cfg(test)]
@@ -100,12 +90,7 @@ impl Xdp {
     pub fn builder() -> Builder {
         let kernel = Kernel::default();
         let location = Location::from_environment(&kernel);
-        Builder {
-            kernel,
-            location,
-            layout: None,
-            patience: Patience::default(),
-        }
+        Builder { kernel, location, layout: None, patience: Patience::default() }
     }
 
     /// Adds a program to the chain on an interface; on an empty interface, starts one.
@@ -140,10 +125,7 @@ impl Xdp {
         if programs.is_empty() {
             let invalid = std::io::Error::from_raw_os_error(libc::EINVAL);
             let message = "no programs given".into();
-            let kind = ErrorKind::Os {
-                source: invalid,
-                message,
-            };
+            let kind = ErrorKind::Os { source: invalid, message };
             return Err(Error::new("attach to", interface, kind));
         }
         self.change(interface, Change::Add { programs, mode })
@@ -189,11 +171,7 @@ impl Xdp {
                 return Ok(live.into());
             }
         }
-        Err(Error::new(
-            "inspect",
-            interface,
-            ErrorKind::Contended { attempts: LOOKS },
-        ))
+        Err(Error::new("inspect", interface, ErrorKind::Contended { attempts: LOOKS }))
     }
 
     fn change(&self, interface: &Interface, change: Change<'_, '_>) -> Result<Outcome> {
@@ -202,11 +180,6 @@ impl Xdp {
     }
 
     fn store_at(&self, root: PathBuf) -> Store {
-        Store::new(
-            self.kernel.clone(),
-            root,
-            Arc::clone(&self.layout),
-            self.patience,
-        )
+        Store::new(self.kernel.clone(), root, Arc::clone(&self.layout), self.patience)
     }
 }

@@ -30,18 +30,12 @@ pub(super) struct Image {
 
 impl Image {
     pub(super) fn function(&self, name: &str) -> Option<Function> {
-        self.functions
-            .iter()
-            .copied()
-            .find(|function| function.name == name)
+        self.functions.iter().copied().find(|function| function.name == name)
     }
 
     /// Pairs of instruction index and BTF type id, as the kernel wants them.
     pub(super) fn function_info(&self) -> Vec<[u32; 2]> {
-        self.functions
-            .iter()
-            .map(|function| [function.start, function.btf_id])
-            .collect()
+        self.functions.iter().map(|function| [function.start, function.btf_id]).collect()
     }
 
     /// The instructions with map `fd` behind the configuration.

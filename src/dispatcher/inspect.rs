@@ -62,9 +62,7 @@ pub struct Chain {
 impl Chain {
     /// Whether every slot has its program and its link pinned.
     pub fn is_whole(&self) -> bool {
-        self.members
-            .iter()
-            .all(|member| member.is_linked && member.component.is_some())
+        self.members.iter().all(|member| member.is_linked && member.component.is_some())
     }
 }
 
@@ -120,15 +118,9 @@ pub struct ForeignProgram {
 
 impl fmt::Display for ForeignProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.name.is_empty() {
-            "(no name)"
-        } else {
-            &self.name
-        };
+        let name = if self.name.is_empty() { "(no name)" } else { &self.name };
         write!(f, "program {name} (id {}, tag ", self.id)?;
-        self.tag
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        self.tag.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         write!(f, ", {} mode)", self.mode)
     }
 }
@@ -169,10 +161,7 @@ impl LiveChain {
     /// Slots whose program or link is not pinned.
     pub(super) fn missing(&self) -> Vec<usize> {
         let members = self.members.iter().enumerate();
-        members
-            .filter(|(_, m)| !m.is_linked || m.program.is_none())
-            .map(|(slot, _)| slot)
-            .collect()
+        members.filter(|(_, m)| !m.is_linked || m.program.is_none()).map(|(slot, _)| slot).collect()
     }
 
     fn describe(self) -> Chain {
@@ -183,16 +172,13 @@ impl LiveChain {
             actions: member.config.actions,
             has_frags: member.config.has_frags(),
             is_linked: member.is_linked,
-            component: member
-                .program
-                .zip(pins.as_ref())
-                .map(|(program, pins)| Component {
-                    id: program.info.id,
-                    name: program.name,
-                    tag: program.info.tag,
-                    load_time: program.info.load_time,
-                    pin: pins.program_path(slot),
-                }),
+            component: member.program.zip(pins.as_ref()).map(|(program, pins)| Component {
+                id: program.info.id,
+                name: program.name,
+                tag: program.info.tag,
+                load_time: program.info.load_time,
+                pin: pins.program_path(slot),
+            }),
         };
         Chain {
             dispatcher: self.id,
@@ -217,12 +203,7 @@ impl From<Live> for Occupant {
 /// What is attached, before its pins are looked for.
 #[derive(Debug)]
 pub(super) enum Found {
-    Dispatcher {
-        program: OwnedFd,
-        id: u32,
-        mode: Mode,
-        config: Config,
-    },
+    Dispatcher { program: OwnedFd, id: u32, mode: Mode, config: Config },
     Foreign(ForeignProgram),
 }
 
@@ -234,23 +215,18 @@ pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Fou
         other => other.map_err(privilege).during("open", &what)?,
     };
     let info = kernel.prog_info(program.as_fd()).during("query", &what)?;
-    Ok(Some(
-        match dispatcher_config(kernel, &info).during("look at", &what)? {
-            Some(config) => Found::Dispatcher {
-                program,
-                id: attached.program,
-                mode: attached.mode,
-                config,
-            },
-            None => Found::Foreign(ForeignProgram {
-                id: info.id,
-                name: info.name,
-                tag: info.tag,
-                mode: attached.mode,
-                load_time: info.load_time,
-            }),
-        },
-    ))
+    Ok(Some(match dispatcher_config(kernel, &info).during("look at", &what)? {
+        Some(config) => {
+            Found::Dispatcher { program, id: attached.program, mode: attached.mode, config }
+        }
+        None => Found::Foreign(ForeignProgram {
+            id: info.id,
+            name: info.name,
+            tag: info.tag,
+            mode: attached.mode,
+            load_time: info.load_time,
+        }),
+    }))
 }
 
 fn privilege(error: io::Error) -> ErrorKind {
@@ -309,33 +285,16 @@ pub(super) fn read_chain(
     let slots = config.slots.iter().copied().enumerate();
     let member = |(slot, config)| -> Result<LiveMember> {
         let Some(pins) = &pins else {
-            return Ok(LiveMember {
-                config,
-                is_linked: false,
-                program: None,
-            });
+            return Ok(LiveMember { config, is_linked: false, program: None });
         };
         let fd = pins.open_program(kernel, slot)?;
         let pin = pins.program_path(slot);
-        let program = fd
-            .map(|fd| live_program(kernel, fd, pin.clone()))
-            .transpose();
+        let program = fd.map(|fd| live_program(kernel, fd, pin.clone())).transpose();
         let program = program.during(READ, pin.display())?;
-        Ok(LiveMember {
-            config,
-            is_linked: pins.has_link(kernel, slot)?,
-            program,
-        })
+        Ok(LiveMember { config, is_linked: pins.has_link(kernel, slot)?, program })
     };
     let members = slots.map(member).collect::<Result<_>>()?;
-    Ok(LiveChain {
-        dispatcher,
-        id,
-        mode,
-        config,
-        pins,
-        members,
-    })
+    Ok(LiveChain { dispatcher, id, mode, config, pins, members })
 }
 
 fn live_program(
@@ -343,10 +302,7 @@ fn live_program(
     fd: OwnedFd,
     pin: PathBuf,
 ) -> std::result::Result<LiveProgram, ErrorKind> {
-    let unexpected = |what: &str| ErrorKind::UnexpectedPin {
-        path: pin,
-        what: what.into(),
-    };
+    let unexpected = |what: &str| ErrorKind::UnexpectedPin { path: pin, what: what.into() };
     if !kernel.is_program(fd.as_fd())? {
         return Err(unexpected("a pin of something that is no program"));
     }
@@ -380,12 +336,7 @@ pub(super) fn read(
     Ok(match identify(kernel, attached)? {
         None => None,
         Some(Found::Foreign(program)) => Some(Live::Foreign(program)),
-        Some(Found::Dispatcher {
-            program,
-            id,
-            mode,
-            config,
-        }) => {
+        Some(Found::Dispatcher { program, id, mode, config }) => {
             let key = PinKey {
                 netns: interface.netns().id()?,
                 ifindex: interface.index(),
@@ -409,11 +360,7 @@ pub(super) fn foreign(
     interface: &Interface,
     program: ForeignProgram,
 ) -> Error {
-    Error::new(
-        operation,
-        interface,
-        ErrorKind::ForeignProgram(Box::new(program)),
-    )
+    Error::new(operation, interface, ErrorKind::ForeignProgram(Box::new(program)))
 }
 
 #[cfg(test)]
@@ -429,9 +376,6 @@ mod unit {
             mode: Mode::Skb,
             load_time: Duration::ZERO,
         };
-        assert_eq!(
-            program.to_string(),
-            "program (no name) (id 7, tag abababababababab, skb mode)"
-        );
+        assert_eq!(program.to_string(), "program (no name) (id 7, tag abababababababab, skb mode)");
     }
 }

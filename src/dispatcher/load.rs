@@ -27,13 +27,7 @@ pub(super) struct Dispatcher {
 pub(super) fn dispatcher(kernel: &Kernel, config: &Config) -> Result<Dispatcher> {
     let program = match load(kernel, config) {
         Err(error) if config.has_frags && error.source.raw_os_error() == Some(libc::EINVAL) => {
-            load(
-                kernel,
-                &Config {
-                    has_frags: false,
-                    ..config.clone()
-                },
-            )
+            load(kernel, &Config { has_frags: false, ..config.clone() })
         }
         other => other,
     };
@@ -44,19 +38,8 @@ pub(super) fn dispatcher(kernel: &Kernel, config: &Config) -> Result<Dispatcher>
 
 fn load(kernel: &Kernel, config: &Config) -> std::result::Result<OwnedFd, LoadError> {
     let map = config_map(kernel, config)?;
-    let flags = if config.has_frags {
-        BPF_F_XDP_HAS_FRAGS
-    } else {
-        0
-    };
-    program(
-        kernel,
-        &XDP_DISPATCHER,
-        Some(map.as_fd()),
-        BPF_PROG_TYPE_XDP,
-        flags,
-        None,
-    )
+    let flags = if config.has_frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
+    program(kernel, &XDP_DISPATCHER, Some(map.as_fd()), BPF_PROG_TYPE_XDP, flags, None)
 }
 
 /// Loads an image; `map` holds its configuration if it has one.
@@ -92,12 +75,7 @@ fn config_map(kernel: &Kernel, config: &Config) -> io::Result<OwnedFd> {
         max_entries: 1,
         flags: BPF_F_RDONLY_PROG,
     })?;
-    let info = MapInfo {
-        kind: BPF_MAP_TYPE_ARRAY,
-        key_size: 4,
-        value_size: size,
-        max_entries: 1,
-    };
+    let info = MapInfo { kind: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: size, max_entries: 1 };
     kernel.map_update(map.as_fd(), &info, &[0; 4], &config.encode())?;
     kernel.map_freeze(map.as_fd())?;
     Ok(map)
@@ -108,26 +86,17 @@ fn config_map(kernel: &Kernel, config: &Config) -> io::Result<OwnedFd> {
 /// another one, which it does for every action but `XDP_PASS` that continues the chain.
 pub(super) fn slot_function(slot: usize, slots: &[SlotConfig]) -> Result<Function> {
     let alone = matches!(slots, [only] if ChainActions::PASS.contains(only.actions));
-    let name = if alone {
-        "xdp_dispatcher".to_owned()
-    } else {
-        format!("prog{slot}")
-    };
+    let name = if alone { "xdp_dispatcher".to_owned() } else { format!("prog{slot}") };
     XDP_DISPATCHER
         .function(&name)
-        .ok_or(ErrorKind::ChainFull {
-            max: super::MAX_PROGRAMS,
-        })
+        .ok_or(ErrorKind::ChainFull { max: super::MAX_PROGRAMS })
         .during("find the slot", name)
 }
 
 pub(super) fn refusal(error: LoadError) -> ErrorKind {
     match error.source.raw_os_error() {
         Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: NEEDS },
-        _ if !error.log.is_empty() => ErrorKind::Rejected {
-            source: error.source,
-            log: error.log,
-        },
+        _ if !error.log.is_empty() => ErrorKind::Rejected { source: error.source, log: error.log },
         _ => error.source.into(),
     }
 }
@@ -137,11 +106,7 @@ mod tests {
     use super::*;
 
     fn slot(actions: ChainActions) -> SlotConfig {
-        SlotConfig {
-            priority: 50,
-            actions,
-            flags: 0,
-        }
+        SlotConfig { priority: 50, actions, flags: 0 }
     }
 
     #[test]
@@ -150,10 +115,7 @@ mod tests {
         let pass = slot(ChainActions::PASS);
         assert_eq!(name(0, &[pass]), "xdp_dispatcher");
         assert_eq!(name(0, &[slot(ChainActions::empty())]), "xdp_dispatcher");
-        assert_eq!(
-            name(0, &[slot(ChainActions::PASS | ChainActions::DROP)]),
-            "prog0"
-        );
+        assert_eq!(name(0, &[slot(ChainActions::PASS | ChainActions::DROP)]), "prog0");
         assert_eq!(name(1, &[pass, pass]), "prog1");
         assert!(slot_function(10, &[pass; 11]).is_err());
     }

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod config;
+#[cfg(test)]
+mod fault_tests;
 mod features;
 mod handle;
 mod image;

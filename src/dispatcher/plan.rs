@@ -74,23 +74,12 @@ fn run_order(a: &Planned, b: &Planned) -> Ordering {
         (Loaded { .. }, Opened { .. }) => Ordering::Less,
         (Opened { .. }, Loaded { .. }) => Ordering::Greater,
         (Opened { size: a }, Opened { size: b }) => a.cmp(&b),
-        (
-            Loaded {
-                tag: tag_a,
-                load_time: time_a,
-            },
-            Loaded {
-                tag: tag_b,
-                load_time: time_b,
-            },
-        ) => tag_a.cmp(&tag_b).then(time_a.cmp(&time_b)),
+        (Loaded { tag: tag_a, load_time: time_a }, Loaded { tag: tag_b, load_time: time_b }) => {
+            tag_a.cmp(&tag_b).then(time_a.cmp(&time_b))
+        }
     };
     let by_name = || a.rank.name.as_bytes().cmp(b.rank.name.as_bytes());
-    a.config
-        .priority
-        .cmp(&b.config.priority)
-        .then_with(by_name)
-        .then(kinds)
+    a.config.priority.cmp(&b.config.priority).then_with(by_name).then(kinds)
 }
 
 #[cfg(test)]
@@ -102,23 +91,13 @@ mod tests {
     fn planned(index: usize, priority: u32, name: &str, kind: RankKind) -> Planned {
         Planned {
             origin: Origin::Added(index),
-            config: SlotConfig {
-                priority,
-                actions: ChainActions::PASS,
-                flags: 0,
-            },
-            rank: Rank {
-                name: name.into(),
-                kind,
-            },
+            config: SlotConfig { priority, actions: ChainActions::PASS, flags: 0 },
+            rank: Rank { name: name.into(), kind },
         }
     }
 
     fn loaded(tag: u8, nanoseconds: u64) -> RankKind {
-        RankKind::Loaded {
-            tag: [tag; 8],
-            load_time: Duration::from_nanos(nanoseconds),
-        }
+        RankKind::Loaded { tag: [tag; 8], load_time: Duration::from_nanos(nanoseconds) }
     }
 
     const fn opened(size: usize) -> RankKind {

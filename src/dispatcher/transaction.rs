@@ -53,11 +53,7 @@ pub(super) enum Change<'a, 'p> {
 
 impl Change<'_, '_> {
     fn operation(&self) -> &'static str {
-        if matches!(self, Self::Add { .. }) {
-            ATTACH
-        } else {
-            DETACH
-        }
+        if matches!(self, Self::Add { .. }) { ATTACH } else { DETACH }
     }
 }
 
@@ -76,12 +72,7 @@ impl<'a> Transaction<'a> {
         interface: &'a Interface,
     ) -> Result<Self> {
         let attachment = Attachment::open(kernel, interface)?;
-        Ok(Self {
-            kernel,
-            store,
-            interface,
-            attachment,
-        })
+        Ok(Self { kernel, store, interface, attachment })
     }
 
     /// Does the change, from the start again if others were faster, a bounded number of times.
@@ -89,10 +80,7 @@ impl<'a> Transaction<'a> {
         let operation = change.operation();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                log::debug!(
-                    "{} was changed by others, attempt {attempt}",
-                    self.interface
-                );
+                log::debug!("{} was changed by others, attempt {attempt}", self.interface);
                 std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
             }
             let (scope, chain) = self.lock_chain(operation)?;
@@ -104,11 +92,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn contended(&self, operation: &'static str) -> Error {
-        Error::new(
-            operation,
-            self.interface,
-            ErrorKind::Contended { attempts: ATTEMPTS },
-        )
+        Error::new(operation, self.interface, ErrorKind::Contended { attempts: ATTEMPTS })
     }
 
     /// The chain that is attached, with the lock of the directory that its pins lie in: a chain stays where it
@@ -125,19 +109,12 @@ impl<'a> Transaction<'a> {
                 Some(Found::Foreign(program)) => {
                     return Err(inspect::foreign(operation, self.interface, program));
                 }
-                Some(Found::Dispatcher {
-                    program,
-                    id,
-                    mode,
-                    config,
-                }) => (program, id, mode, config),
+                Some(Found::Dispatcher { program, id, mode, config }) => {
+                    (program, id, mode, config)
+                }
             };
             let ifindex = self.interface.index();
-            let pins = self.store.find(&PinKey {
-                netns,
-                ifindex,
-                dispatcher: found.1,
-            })?;
+            let pins = self.store.find(&PinKey { netns, ifindex, dispatcher: found.1 })?;
             match &pins {
                 Some(pins) if pins.path().parent() != Some(scope.path()) => {
                     // One lock at a time: two processes that hold one each and want the other's hang.
@@ -184,40 +161,27 @@ impl<'a> Transaction<'a> {
             None => mode,
         };
         let mut planned = chain.map_or_else(|| Ok(Vec::new()), |chain| self.kept(chain, ATTACH))?;
-        planned.extend(
-            programs
-                .iter()
-                .enumerate()
-                .map(|(index, program)| added(index, program)),
-        );
+        planned.extend(programs.iter().enumerate().map(|(index, program)| added(index, program)));
         let plan = Plan::new(planned).during(ATTACH, self.interface)?;
         self.replace(lock, chain, &plan, programs, mode)
     }
 
     fn remove(&self, lock: &Lock, chain: &LiveChain, ids: &[u32]) -> Result<Option<Outcome>> {
         let id_of = |program: &LiveProgram| program.info.id;
-        let present: Vec<_> = chain
-            .members
-            .iter()
-            .map(|member| member.program.as_ref().map(id_of))
-            .collect();
+        let present: Vec<_> =
+            chain.members.iter().map(|member| member.program.as_ref().map(id_of)).collect();
         if let Some(absent) = ids.iter().find(|id| !present.contains(&Some(**id))) {
             let object = format!("program {absent} on {}", self.interface);
             return Err(Error::new("detach", object, ErrorKind::NotAttached));
         }
-        if present
-            .iter()
-            .all(|id| id.is_some_and(|id| ids.contains(&id)))
-        {
+        if present.iter().all(|id| id.is_some_and(|id| ids.contains(&id))) {
             return self.remove_all(lock, chain);
         }
         let mut planned = self.kept(chain, DETACH)?;
         let stays = |planned: &Planned| match planned.origin {
-            Origin::Kept(index) => !present
-                .get(index)
-                .copied()
-                .flatten()
-                .is_some_and(|id| ids.contains(&id)),
+            Origin::Kept(index) => {
+                !present.get(index).copied().flatten().is_some_and(|id| ids.contains(&id))
+            }
             Origin::Added(_) => true,
         };
         planned.retain(stays);
@@ -227,10 +191,7 @@ impl<'a> Transaction<'a> {
 
     /// Takes the dispatcher off the interface, whole or not, and then its pins.
     fn remove_all(&self, lock: &Lock, chain: &LiveChain) -> Result<Option<Outcome>> {
-        match self
-            .attachment
-            .swap(None, Some(chain.dispatcher.as_fd()), chain.mode)?
-        {
+        match self.attachment.swap(None, Some(chain.dispatcher.as_fd()), chain.mode)? {
             Swap::Lost => Ok(None),
             Swap::Done => Ok(Some(Outcome {
                 dispatcher: None,
@@ -247,10 +208,9 @@ impl<'a> Transaction<'a> {
         let (found, written) = (chain.config.version, super::config::VERSION);
         let kind = match chain.missing() {
             _ if found != written => ErrorKind::ProtocolVersion { found, written },
-            missing if !missing.is_empty() => ErrorKind::DamagedChain {
-                dispatcher: chain.id,
-                missing,
-            },
+            missing if !missing.is_empty() => {
+                ErrorKind::DamagedChain { dispatcher: chain.id, missing }
+            }
             _ => {
                 let members = chain.members.iter().enumerate();
                 return Ok(members
@@ -273,15 +233,10 @@ impl<'a> Transaction<'a> {
         mode: Mode,
     ) -> Result<Option<Outcome>> {
         let dispatcher = load::dispatcher(self.kernel, &plan.config())?;
-        let staging = self
-            .store
-            .stage(lock, self.interface.index(), dispatcher.id)?;
+        let staging = self.store.stage(lock, self.interface.index(), dispatcher.id)?;
         let _links = self.fill(lock, &dispatcher, &staging, chain, plan, programs)?;
         let expected = chain.map(|chain| chain.dispatcher.as_fd());
-        match self
-            .attachment
-            .swap(Some(dispatcher.program.as_fd()), expected, mode)?
-        {
+        match self.attachment.swap(Some(dispatcher.program.as_fd()), expected, mode)? {
             Swap::Lost => Ok(None),
             Swap::Done => Ok(Some(Outcome {
                 dispatcher: Some(dispatcher.id),
@@ -320,9 +275,7 @@ impl<'a> Transaction<'a> {
                     }
                 },
             };
-            let program = program
-                .ok_or(ErrorKind::NotLoaded)
-                .during("link", &planned.rank.name)?;
+            let program = program.ok_or(ErrorKind::NotLoaded).during("link", &planned.rank.name)?;
             let link = self.link(program, target, function.btf_id);
             let link = link.during("link", &planned.rank.name)?;
             staging.pin(lock, slot, program, link.as_fd())?;
@@ -347,9 +300,7 @@ impl<'a> Transaction<'a> {
             },
             _ => error.into(),
         };
-        self.kernel
-            .link_extension(program, target, function)
-            .map_err(refused)
+        self.kernel.link_extension(program, target, function).map_err(refused)
     }
 
     /// Removes the pins of a chain that is no longer attached. They are of no use to anybody, but a failure to
@@ -357,10 +308,7 @@ impl<'a> Transaction<'a> {
     fn remove_pins(&self, lock: &Lock, chain: &LiveChain) -> Option<PathBuf> {
         let pins = chain.pins.as_ref()?;
         let error = self.store.remove(lock, pins).err()?;
-        log::warn!(
-            "the pins of the former dispatcher {} are left behind: {error}",
-            chain.id
-        );
+        log::warn!("the pins of the former dispatcher {} are left behind: {error}", chain.id);
         Some(pins.path().to_owned())
     }
 }
@@ -370,52 +318,27 @@ fn compatible(attached: Mode, asked: Mode) -> std::result::Result<Mode, ErrorKin
     if asked == Mode::Unspecified || asked == attached {
         return Ok(attached);
     }
-    Err(ErrorKind::ModeConflict {
-        attached: attached.name(),
-        asked: asked.name(),
-    })
+    Err(ErrorKind::ModeConflict { attached: attached.name(), asked: asked.name() })
 }
 
 fn kept(index: usize, config: SlotConfig, program: &LiveProgram) -> Planned {
-    let kind = RankKind::Loaded {
-        tag: program.info.tag,
-        load_time: program.info.load_time,
-    };
-    let rank = Rank {
-        name: program.name.clone(),
-        kind,
-    };
-    Planned {
-        origin: Origin::Kept(index),
-        config,
-        rank,
-    }
+    let kind = RankKind::Loaded { tag: program.info.tag, load_time: program.info.load_time };
+    let rank = Rank { name: program.name.clone(), kind };
+    Planned { origin: Origin::Kept(index), config, rank }
 }
 
 fn added(index: usize, program: &Program) -> Planned {
     let kind = match program.info() {
-        Some(info) => RankKind::Loaded {
-            tag: info.tag,
-            load_time: info.load_time,
-        },
-        None => RankKind::Opened {
-            size: program.size(),
-        },
+        Some(info) => RankKind::Loaded { tag: info.tag, load_time: info.load_time },
+        None => RankKind::Opened { size: program.size() },
     };
     let config = SlotConfig {
         priority: program.priority(),
         actions: program.chain_actions(),
         flags: SlotConfig::flags_of(program.has_frags()),
     };
-    let rank = Rank {
-        name: program.name().to_owned(),
-        kind,
-    };
-    Planned {
-        origin: Origin::Added(index),
-        config,
-        rank,
-    }
+    let rank = Rank { name: program.name().to_owned(), kind };
+    Planned { origin: Origin::Added(index), config, rank }
 }
 
 #[cfg(test)]
@@ -424,17 +347,11 @@ mod unit {
 
     #[test]
     fn a_chain_keeps_its_mode() {
-        assert_eq!(
-            compatible(Mode::Native, Mode::Unspecified).unwrap(),
-            Mode::Native
-        );
+        assert_eq!(compatible(Mode::Native, Mode::Unspecified).unwrap(), Mode::Native);
         assert_eq!(compatible(Mode::Skb, Mode::Skb).unwrap(), Mode::Skb);
         assert!(matches!(
             compatible(Mode::Skb, Mode::Native),
-            Err(ErrorKind::ModeConflict {
-                attached: "skb",
-                asked: "native"
-            })
+            Err(ErrorKind::ModeConflict { attached: "skb", asked: "native" })
         ));
     }
 }

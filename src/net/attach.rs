@@ -75,18 +75,12 @@ pub(crate) struct Attachment<'a> {
 impl<'a> Attachment<'a> {
     pub(crate) fn open(kernel: &'a Kernel, interface: &'a Interface) -> Result<Self> {
         let socket = interface.netns().enter(kernel, || kernel.route_socket())?;
-        Ok(Self {
-            kernel,
-            interface,
-            socket,
-        })
+        Ok(Self { kernel, interface, socket })
     }
 
     /// What is attached now. Where programs run in several modes at once, the native one counts.
     pub(crate) fn query(&self) -> Result<Option<Attached>> {
-        let link = self
-            .kernel
-            .link_get(&self.socket, Which::Index(self.interface.index()));
+        let link = self.kernel.link_get(&self.socket, Which::Index(self.interface.index()));
         let link: LinkInfo = link.map_err(|error| self.error("query", error, Mode::Unspecified))?;
         Ok(attached(link.xdp))
     }
@@ -100,17 +94,11 @@ impl<'a> Attachment<'a> {
         expected: Option<BorrowedFd<'_>>,
         mode: Mode,
     ) -> Result<Swap> {
-        let guard = if expected.is_some() {
-            XDP_FLAGS_REPLACE
-        } else {
-            XDP_FLAGS_UPDATE_IF_NOEXIST
-        };
+        let guard =
+            if expected.is_some() { XDP_FLAGS_REPLACE } else { XDP_FLAGS_UPDATE_IF_NOEXIST };
         let flags = mode.flags() | guard;
         let index = self.interface.index();
-        match self
-            .kernel
-            .link_set_xdp(&self.socket, index, program, expected, flags)
-        {
+        match self.kernel.link_set_xdp(&self.socket, index, program, expected, flags) {
             Ok(()) => Ok(Swap::Done),
             Err(error) => match error.source.raw_os_error() {
                 // net/core/dev.c, dev_xdp_attach(): EEXIST where the expected program is not there (and,
@@ -127,19 +115,16 @@ impl<'a> Attachment<'a> {
         let Some(expected) = expected else {
             return Ok(now.is_some());
         };
-        let expected = self
-            .kernel
-            .prog_info(expected)
-            .during("query", "the expected program")?;
+        let expected = self.kernel.prog_info(expected).during("query", "the expected program")?;
         Ok(now != Some(expected.id))
     }
 
     fn error(&self, operation: &'static str, error: NetlinkError, mode: Mode) -> Error {
         let kind = match error.source.raw_os_error() {
             Some(libc::ENODEV) => ErrorKind::NoInterface,
-            Some(libc::EPERM) => ErrorKind::NoPrivilege {
-                needs: "CAP_NET_ADMIN in the interface's namespace",
-            },
+            Some(libc::EPERM) => {
+                ErrorKind::NoPrivilege { needs: "CAP_NET_ADMIN in the interface's namespace" }
+            }
             Some(libc::EOPNOTSUPP) => ErrorKind::ModeUnsupported {
                 mode: mode.name(),
                 source: error.source,
@@ -153,28 +138,14 @@ impl<'a> Attachment<'a> {
 
 impl From<NetlinkError> for ErrorKind {
     fn from(error: NetlinkError) -> Self {
-        Self::Os {
-            source: error.source,
-            message: error.message.unwrap_or_default(),
-        }
+        Self::Os { source: error.source, message: error.message.unwrap_or_default() }
     }
 }
 
 fn attached(ids: XdpIds) -> Option<Attached> {
     match ids {
-        XdpIds {
-            native: program @ 1..,
-            ..
-        } => Some(Attached {
-            program,
-            mode: Mode::Native,
-        }),
-        XdpIds {
-            skb: program @ 1.., ..
-        } => Some(Attached {
-            program,
-            mode: Mode::Skb,
-        }),
+        XdpIds { native: program @ 1.., .. } => Some(Attached { program, mode: Mode::Native }),
+        XdpIds { skb: program @ 1.., .. } => Some(Attached { program, mode: Mode::Skb }),
         _ => None,
     }
 }
@@ -185,27 +156,10 @@ mod tests {
 
     #[test]
     fn the_native_program_counts_where_there_are_two() {
-        let ids = |native, skb, hardware| XdpIds {
-            attached: 4,
-            native,
-            skb,
-            hardware,
-        };
+        let ids = |native, skb, hardware| XdpIds { attached: 4, native, skb, hardware };
         assert_eq!(attached(ids(0, 0, 0)), None);
         assert_eq!(attached(ids(0, 0, 3)), None);
-        assert_eq!(
-            attached(ids(0, 2, 0)),
-            Some(Attached {
-                program: 2,
-                mode: Mode::Skb
-            })
-        );
-        assert_eq!(
-            attached(ids(1, 2, 0)),
-            Some(Attached {
-                program: 1,
-                mode: Mode::Native
-            })
-        );
+        assert_eq!(attached(ids(0, 2, 0)), Some(Attached { program: 2, mode: Mode::Skb }));
+        assert_eq!(attached(ids(1, 2, 0)), Some(Attached { program: 1, mode: Mode::Native }));
     }
 }

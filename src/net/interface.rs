@@ -30,11 +30,7 @@ impl Interface {
     /// # Errors
     /// [`ErrorKind::NoInterface`] if there is none.
     pub fn by_index(netns: &Netns, index: u32) -> Result<Self> {
-        Self::look_up(
-            netns,
-            Which::Index(index),
-            format!("ifindex {index} in {netns}"),
-        )
+        Self::look_up(netns, Which::Index(index), format!("ifindex {index} in {netns}"))
     }
 
     fn look_up(netns: &Netns, which: Which<'_>, object: String) -> Result<Self> {
@@ -48,11 +44,7 @@ impl Interface {
             };
             Error::new("look up", object, kind)
         })?;
-        Ok(Self {
-            netns: netns.clone(),
-            index: link.index,
-            name: link.name,
-        })
+        Ok(Self { netns: netns.clone(), index: link.index, name: link.name })
     }
 
     /// The namespace that the interface is in.
@@ -73,11 +65,7 @@ impl Interface {
 
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} (ifindex {}) in {}",
-            self.name, self.index, self.netns
-        )
+        write!(f, "{} (ifindex {}) in {}", self.name, self.index, self.netns)
     }
 }
 
@@ -96,24 +84,14 @@ mod tests {
     #[test]
     fn an_absent_interface_is_told_by_name() {
         let netns = Netns::current().unwrap();
-        for name in [
-            "absent0",
-            "",
-            "a-name-that-is-longer-than-any-interface-has",
-        ] {
+        for name in ["absent0", "", "a-name-that-is-longer-than-any-interface-has"] {
             let error = Interface::by_name(&netns, name).unwrap_err();
-            assert!(
-                matches!(error.kind(), ErrorKind::NoInterface),
-                "{name:?}: {error}"
-            );
+            assert!(matches!(error.kind(), ErrorKind::NoInterface), "{name:?}: {error}");
             assert!(error.to_string().contains(name));
         }
         for index in [0, 999_999, u32::MAX] {
             let error = Interface::by_index(&netns, index).unwrap_err();
-            assert!(
-                matches!(error.kind(), ErrorKind::NoInterface),
-                "{index}: {error}"
-            );
+            assert!(matches!(error.kind(), ErrorKind::NoInterface), "{index}: {error}");
         }
     }
 }

@@ -82,10 +82,7 @@ impl Netns {
 
     /// The namespace of a process, by its id in the PID namespace of `/proc`.
     pub fn from_pid(pid: u32) -> Result<Self> {
-        Self::open(
-            Path::new(&format!("/proc/{pid}/ns/net")),
-            format!("pid {pid}"),
-        )
+        Self::open(Path::new(&format!("/proc/{pid}/ns/net")), format!("pid {pid}"))
     }
 
     /// A namespace by a path that is bound to it.
@@ -117,10 +114,7 @@ impl Netns {
 
     fn new(file: File, label: String) -> Result<Self> {
         let kernel = Kernel::default();
-        if !kernel
-            .is_netns(file.as_fd())
-            .during("open namespace", &label)?
-        {
+        if !kernel.is_netns(file.as_fd()).during("open namespace", &label)? {
             let kind = ErrorKind::NoNetns("another kind of file".into());
             return Err(Error::new("open namespace", label, kind));
         }
@@ -147,12 +141,7 @@ impl Netns {
             let handle = kernel.netns_handle(self.as_fd()).during("identify", self)?;
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
             let boot = boot.during("read", "the boot id")?.trim().to_owned();
-            Ok(NetnsId {
-                inode: self.0.inode,
-                cookie,
-                handle,
-                boot,
-            })
+            Ok(NetnsId { inode: self.0.inode, cookie, handle, boot })
         })
     }
 
@@ -210,12 +199,7 @@ mod tests {
     use super::*;
 
     fn id(inode: u64, cookie: Option<u64>, handle: Option<u64>) -> NetnsId {
-        NetnsId {
-            inode,
-            cookie,
-            handle,
-            boot: "b".into(),
-        }
+        NetnsId { inode, cookie, handle, boot: "b".into() }
     }
 
     #[test]
@@ -224,10 +208,7 @@ mod tests {
         assert!(!id(1, Some(4), None).agrees_with(&id(1, Some(2), Some(3))));
         assert!(!id(1, Some(2), Some(4)).agrees_with(&id(1, Some(2), Some(3))));
         assert!(!id(9, None, None).agrees_with(&id(1, None, None)));
-        let other_boot = NetnsId {
-            boot: "c".into(),
-            ..id(1, Some(2), None)
-        };
+        let other_boot = NetnsId { boot: "c".into(), ..id(1, Some(2), None) };
         assert!(!id(1, Some(2), None).agrees_with(&other_boot));
     }
 
@@ -241,10 +222,7 @@ mod tests {
     #[test]
     fn other_files_are_refused() {
         let error = Netns::from_path("/dev/null").unwrap_err();
-        assert!(
-            matches!(error.kind(), ErrorKind::Os { .. } | ErrorKind::NoNetns(_)),
-            "{error}"
-        );
+        assert!(matches!(error.kind(), ErrorKind::Os { .. } | ErrorKind::NoNetns(_)), "{error}");
         let error = Netns::from_path("/proc/self/ns/mnt").unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NoNetns(_)), "{error}");
         let error = Netns::by_name("../../proc/self/ns/net").unwrap_err();

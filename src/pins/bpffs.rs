@@ -23,11 +23,7 @@ impl Location {
     /// As `LIBXDP_BPFFS` and `LIBXDP_BPFFS_AUTOMOUNT` say. A set-uid program does not listen to them.
     pub(crate) fn from_environment(kernel: &Kernel) -> Self {
         let variable = |name| {
-            if kernel.trusts_environment() {
-                std::env::var_os(name)
-            } else {
-                None
-            }
+            if kernel.trusts_environment() { std::env::var_os(name) } else { None }
         };
         let path = variable("LIBXDP_BPFFS").filter(|path| !path.is_empty());
         Self {
@@ -43,26 +39,22 @@ impl Location {
                 return Err(self.missing());
             }
             log::info!("mounting a bpf file system on {}", self.path.display());
-            kernel
-                .mount_bpffs(&self.path)
-                .map_err(|error| match error.raw_os_error() {
-                    Some(libc::EPERM) => Error::new(
-                        "mount bpffs on",
-                        self.path.display(),
-                        ErrorKind::NoPrivilege {
-                            needs: "CAP_SYS_ADMIN",
-                        },
-                    ),
-                    _ => Error::new("mount bpffs on", self.path.display(), error),
-                })?;
+            kernel.mount_bpffs(&self.path).map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM) => Error::new(
+                    "mount bpffs on",
+                    self.path.display(),
+                    ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" },
+                ),
+                _ => Error::new("mount bpffs on", self.path.display(), error),
+            })?;
         }
         let directory = self.path.join(DIRECTORY);
         match kernel.mkdir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 let kind = match error.raw_os_error() {
-                    Some(libc::EACCES | libc::EPERM) => ErrorKind::NoPrivilege {
-                        needs: "write access to the bpf file system",
-                    },
+                    Some(libc::EACCES | libc::EPERM) => {
+                        ErrorKind::NoPrivilege { needs: "write access to the bpf file system" }
+                    }
                     _ => error.into(),
                 };
                 Err(Error::new("make directory", directory.display(), kind))
@@ -81,11 +73,7 @@ impl Location {
     }
 
     fn missing(&self) -> Error {
-        Error::new(
-            "find bpffs at",
-            self.path.display(),
-            ErrorKind::NoBpffs(self.path.clone()),
-        )
+        Error::new("find bpffs at", self.path.display(), ErrorKind::NoBpffs(self.path.clone()))
     }
 }
 
@@ -104,15 +92,9 @@ mod tests {
     fn another_file_system_is_not_taken_for_bpffs() {
         let directory = tempfile::tempdir().unwrap();
         for path in [directory.path().to_owned(), directory.path().join("absent")] {
-            let location = Location {
-                path: path.clone(),
-                mount: false,
-            };
+            let location = Location { path: path.clone(), mount: false };
             let error = location.open(&Kernel::default()).unwrap_err();
-            assert!(
-                matches!(error.kind(), ErrorKind::NoBpffs(at) if *at == path),
-                "{error}"
-            );
+            assert!(matches!(error.kind(), ErrorKind::NoBpffs(at) if *at == path), "{error}");
             assert!(!path.join("xdp").exists());
         }
     }

@@ -67,19 +67,14 @@ pub trait PinLayout: fmt::Debug + Send + Sync {
 
     /// The directory of a dispatcher's pins, relative to `xdp`.
     fn path(&self, key: &PinKey<'_>) -> PathBuf {
-        self.scope(key.netns)
-            .join(directory_name(key.ifindex, key.dispatcher))
+        self.scope(key.netns).join(directory_name(key.ifindex, key.dispatcher))
     }
 
     /// What such a path tells; the way back from [`path`](PinLayout::path).
     fn parse(&self, path: &Path) -> Option<PinPath> {
         let (ifindex, dispatcher) = parse_directory_name(path.file_name()?.to_str()?)?;
         let netns_inode = self.netns_inode(path.parent()?);
-        Some(PinPath {
-            netns_inode,
-            ifindex,
-            dispatcher,
-        })
+        Some(PinPath { netns_inode, ifindex, dispatcher })
     }
 }
 
@@ -101,9 +96,7 @@ pub struct Auto {
 impl Auto {
     /// With the namespace of PID 1 as the one that keeps the classic paths.
     pub fn detect() -> Result<Self> {
-        Ok(Self {
-            initial: Netns::from_pid(1)?.id()?.clone(),
-        })
+        Ok(Self { initial: Netns::from_pid(1)?.id()?.clone() })
     }
 
     /// With another namespace as the one that keeps the classic paths.
@@ -134,11 +127,7 @@ impl PinLayout for NetnsInode {
 
 impl PinLayout for Auto {
     fn scope(&self, netns: &NetnsId) -> PathBuf {
-        if netns.agrees_with(&self.initial) {
-            Legacy.scope(netns)
-        } else {
-            NetnsInode.scope(netns)
-        }
+        if netns.agrees_with(&self.initial) { Legacy.scope(netns) } else { NetnsInode.scope(netns) }
     }
 
     fn netns_inode(&self, scope: &Path) -> Option<u64> {
@@ -185,20 +174,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn netns(inode: u64, cookie: u64) -> NetnsId {
-        NetnsId {
-            inode,
-            cookie: Some(cookie),
-            handle: None,
-            boot: "boot".into(),
-        }
+        NetnsId { inode, cookie: Some(cookie), handle: None, boot: "boot".into() }
     }
 
     fn path(layout: &dyn PinLayout, netns: &NetnsId) -> String {
-        let key = PinKey {
-            netns,
-            ifindex: 7,
-            dispatcher: 42,
-        };
+        let key = PinKey { netns, ifindex: 7, dispatcher: 42 };
         layout.path(&key).to_str().unwrap().to_owned()
     }
 

@@ -41,9 +41,7 @@ impl Lock {
 
     /// As [`acquire`](Lock::acquire), and also `None` if somebody else holds the lock now.
     pub(crate) fn try_acquire(kernel: &Kernel, path: &Path) -> Result<Option<Self>> {
-        Self::take(kernel, path, |file| {
-            kernel.try_lock(file).during("lock", path.display())
-        })
+        Self::take(kernel, path, |file| kernel.try_lock(file).during("lock", path.display()))
     }
 
     fn take(
@@ -60,15 +58,17 @@ impl Lock {
         }
         let held = kernel.file_id(&file).during("lock", path.display())?;
         match kernel.path_id(path) {
-            Ok(named) if named == held => Ok(Some(Self {
-                _file: file,
-                path: path.to_owned(),
-            })),
+            Ok(named) if named == held => Ok(Some(Self { _file: file, path: path.to_owned() })),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::new("lock", path.display(), error))
             }
             _ => Ok(None),
         }
+    }
+
+    /// The same lock, of a directory that was renamed while it was held.
+    pub(super) fn renamed(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
     }
 
     /// The directory.
@@ -84,10 +84,7 @@ fn wait(kernel: &Kernel, file: &File, path: &Path, patience: Patience) -> Result
     let start = Instant::now();
     while !kernel.try_lock(file).during("lock", path.display())? {
         if start.elapsed() >= limit {
-            let kind = ErrorKind::LockTimeout {
-                path: path.to_owned(),
-                waited: limit,
-            };
+            let kind = ErrorKind::LockTimeout { path: path.to_owned(), waited: limit };
             return Err(Error::new("lock", path.display(), kind));
         }
         std::thread::sleep(POLL);
@@ -118,10 +115,7 @@ mod tests {
         let held = acquire(directory.path(), None).unwrap().unwrap();
         let limit = Duration::from_millis(20);
         let error = acquire(directory.path(), Some(limit)).unwrap_err();
-        assert!(
-            matches!(error.kind(), ErrorKind::LockTimeout { .. }),
-            "{error}"
-        );
+        assert!(matches!(error.kind(), ErrorKind::LockTimeout { .. }), "{error}");
         drop(held);
         assert!(acquire(directory.path(), Some(limit)).unwrap().is_some());
     }

@@ -10,11 +10,13 @@ use crate::net::NetnsId;
 use crate::sys::Kernel;
 use std::io;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The symbolic link in a scope whose text is the namespace's identity.
 pub(super) const IDENTITY: &str = "identity";
+/// The name of a scope that is being made.
+const DRAFT: &str = "draft-scope";
 /// How often a scope that others remove at the same time is made again.
 const ATTEMPTS: u32 = 64;
 
@@ -48,11 +50,79 @@ impl Drop for Scope<'_> {
     }
 }
 
+/// A scope under construction, under a name that no reader looks at; removed when dropped.
+#[derive(Debug)]
+struct Draft<'a> {
+    kernel: &'a Kernel,
+    path: PathBuf,
+    published: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// Under the root's lock only one draft is made at a time: one that is there was left by a killed process.
+    fn new(kernel: &'a Kernel, _root: &Lock, path: PathBuf, netns: &NetnsId) -> Result<Self> {
+        let made = match kernel.mkdir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                remove_if_empty(kernel, &path);
+                kernel.mkdir(&path)
+            }
+            other => other,
+        };
+        made.during("make directory", path.display())?;
+        let draft = Self { kernel, path, published: false };
+        kernel
+            .symlink(&encode(netns), &draft.path.join(IDENTITY))
+            .during("note the namespace in", draft.path.display())?;
+        Ok(draft)
+    }
+
+    /// Gives it its place, already locked: nobody ever sees the scope without its note, or free.
+    fn publish(mut self, path: &Path) -> Result<Lock> {
+        let lock = Lock::try_acquire(self.kernel, &self.path)?;
+        let lock = lock.ok_or_else(|| io::Error::from_raw_os_error(libc::EBUSY));
+        let lock = lock.during("lock", self.path.display())?;
+        self.kernel.rename(&self.path, path).during("make directory", path.display())?;
+        self.published = true;
+        Ok(lock.renamed(path))
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            remove_if_empty(self.kernel, &self.path);
+        }
+    }
+}
+
 impl Store {
     /// Locks the directory where this namespace's pins go, and makes it first if it is not there.
     pub(crate) fn lock_scope(&self, netns: &NetnsId) -> Result<Scope<'_>> {
-        let lock = self.lock_or_make(netns)?;
-        Ok(Scope { store: self, lock })
+        let scope = self.layout().scope(netns);
+        if !layout::is_usable_scope(&scope) {
+            let kind = ErrorKind::BadLayout(scope);
+            return Err(Error::new("choose a scope for", "the namespace", kind));
+        }
+        if scope.as_os_str().is_empty() {
+            return Ok(Scope { store: self, lock: self.lock_root()? });
+        }
+        let path = self.root().join(&scope);
+        for attempt in 0..ATTEMPTS {
+            if owner(self.kernel(), &path, netns)? != Owner::Us {
+                if let Some(scope) = self.make_scope(&path, netns)? {
+                    return Ok(scope);
+                }
+            } else if let Some(lock) = Lock::acquire(self.kernel(), &path, self.patience())? {
+                let scope = Scope { store: self, lock };
+                if owner(self.kernel(), &path, netns)? == Owner::Us {
+                    return Ok(scope);
+                }
+            }
+            // Its last user has removed it, or another process was faster to make it.
+            std::thread::sleep(Duration::from_micros(50 * u64::from(attempt)));
+        }
+        let kind = ErrorKind::Contended { attempts: ATTEMPTS };
+        Err(Error::new("lock", path.display(), kind))
     }
 
     /// Locks the directory that `found` lies in; `None` if it has gone meanwhile.
@@ -62,36 +132,6 @@ impl Store {
         Ok(lock.map(|lock| Scope { store: self, lock }))
     }
 
-    fn lock_or_make(&self, netns: &NetnsId) -> Result<Lock> {
-        let scope = self.layout().scope(netns);
-        if !layout::is_usable_scope(&scope) {
-            return Err(Error::new(
-                "choose a scope for",
-                "the namespace",
-                ErrorKind::BadLayout(scope),
-            ));
-        }
-        let path = self.root().join(&scope);
-        if scope.as_os_str().is_empty() {
-            return self.lock_root();
-        }
-        for attempt in 0..ATTEMPTS {
-            let lock = if owner(self.kernel(), &path, netns)? == Owner::Us {
-                Lock::acquire(self.kernel(), &path, self.patience())?
-            } else {
-                self.make_scope(&path, netns)?
-            };
-            if let Some(lock) = lock
-                && owner(self.kernel(), &path, netns)? == Owner::Us
-            {
-                return Ok(lock);
-            }
-            std::thread::sleep(Duration::from_micros(50 * u64::from(attempt)));
-        }
-        let kind = ErrorKind::Contended { attempts: ATTEMPTS };
-        Err(Error::new("lock", path.display(), kind))
-    }
-
     pub(super) fn lock_root(&self) -> Result<Lock> {
         Lock::acquire(self.kernel(), self.root(), self.patience())?.ok_or_else(|| {
             let gone = io::Error::from_raw_os_error(libc::ENOENT);
@@ -99,57 +139,57 @@ impl Store {
         })
     }
 
-    /// Makes the scope under the root's lock, so that two processes cannot both set an old one aside, and locks
-    /// it. `None` if another process was faster with its lock, or has removed it on the way, as its last user
-    /// does: the caller tries again.
-    fn make_scope(&self, path: &Path, netns: &NetnsId) -> Result<Option<Lock>> {
+    /// Makes and locks the scope. `None` if another process made it first: the caller tries again.
+    fn make_scope(&self, path: &Path, netns: &NetnsId) -> Result<Option<Scope<'_>>> {
         let kernel = self.kernel();
-        let _root = self.lock_root()?;
-        if owner(kernel, path, netns)? == Owner::Another && !remove_if_empty(kernel, path) {
-            set_aside(kernel, self.root(), path, netns)?;
-        }
-        let mut parent = self.root().to_owned();
-        for component in path.strip_prefix(self.root()).unwrap_or(path).components() {
-            parent.push(component);
-            match kernel.mkdir(&parent) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                made => ignore(made, io::ErrorKind::AlreadyExists)
-                    .during("make directory", parent.display())?,
+        let root = self.lock_root()?;
+        match owner(kernel, path, netns)? {
+            Owner::Us => return Ok(None),
+            Owner::Another if !remove_if_empty(kernel, path) => {
+                set_aside(kernel, self.root(), path, netns)?;
             }
+            _ => {}
         }
-        let made = kernel.symlink(&encode(netns), &path.join(IDENTITY));
+        let made = self.make_parents(path).and_then(|()| {
+            Draft::new(kernel, &root, self.root().join(DRAFT), netns)?.publish(path)
+        });
         match made {
-            Err(error)
-                if !matches!(
-                    error.kind(),
-                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
-                ) =>
-            {
-                remove_if_empty(kernel, path);
-                Err(Error::new("note the namespace in", path.display(), error))
+            Ok(lock) => Ok(Some(Scope { store: self, lock })),
+            Err(error) => {
+                self.remove_parents(path);
+                Err(error)
             }
-            // Not waited for: who holds the root's lock must not hang on another namespace.
-            _ => Lock::try_acquire(kernel, path),
         }
+    }
+
+    /// The directories between the root and a scope, where a layout has such.
+    fn make_parents(&self, path: &Path) -> Result<()> {
+        for parent in self.parents(path).into_iter().rev() {
+            ignore(self.kernel().mkdir(parent), io::ErrorKind::AlreadyExists)
+                .during("make directory", parent.display())?;
+        }
+        Ok(())
+    }
+
+    /// Removes those that are empty.
+    fn remove_parents(&self, path: &Path) {
+        for parent in self.parents(path) {
+            if self.kernel().rmdir(parent).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// From the scope's own up to, and without, the root.
+    fn parents<'p>(&self, path: &'p Path) -> Vec<&'p Path> {
+        path.ancestors().skip(1).take_while(|above| *above != self.root()).collect()
     }
 
     /// Removes a scope in which no dispatcher is left, and with it empty directories of its layout above.
     fn tidy(&self, lock: &Lock) {
         let path = lock.path();
-        if path == self.root() {
-            return;
-        }
-        if !remove_if_empty(self.kernel(), path) {
-            return;
-        }
-        let above = path
-            .ancestors()
-            .skip(1)
-            .take_while(|above| *above != self.root());
-        for directory in above {
-            if self.kernel().rmdir(directory).is_err() {
-                return;
-            }
+        if path != self.root() && remove_if_empty(self.kernel(), path) {
+            self.remove_parents(path);
         }
     }
 
@@ -167,12 +207,7 @@ fn remove_if_empty(kernel: &Kernel, path: &Path) -> bool {
         return false;
     }
     let note = path.join(IDENTITY);
-    if !entries.is_empty()
-        && kernel
-            .unlink(&note)
-            .or_else(|_| kernel.unlink(&note))
-            .is_err()
-    {
+    if !entries.is_empty() && kernel.unlink(&note).or_else(|_| kernel.unlink(&note)).is_err() {
         return false;
     }
     kernel.rmdir(path).or_else(|_| kernel.rmdir(path)).is_ok()
@@ -231,10 +266,7 @@ fn set_aside(kernel: &Kernel, root: &Path, path: &Path, netns: &NetnsId) -> Resu
 fn encode(netns: &NetnsId) -> String {
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let (cookie, handle) = (number(netns.cookie), number(netns.handle));
-    format!(
-        "inode={},cookie={cookie},handle={handle},boot={}",
-        netns.inode, netns.boot
-    )
+    format!("inode={},cookie={cookie},handle={handle},boot={}", netns.inode, netns.boot)
 }
 
 fn decode(text: &str) -> Option<NetnsId> {
@@ -256,47 +288,25 @@ fn decode(text: &str) -> Option<NetnsId> {
 mod tests {
     use super::*;
     use crate::pins::NetnsInode;
-    use std::path::PathBuf;
     use std::sync::Arc;
 
     fn netns(cookie: u64) -> NetnsId {
-        NetnsId {
-            inode: 5,
-            cookie: Some(cookie),
-            handle: None,
-            boot: "b-1".into(),
-        }
+        NetnsId { inode: 5, cookie: Some(cookie), handle: None, boot: "b-1".into() }
     }
 
     /// Scopes are directories and symbolic links: any file system has them.
     fn store(root: PathBuf) -> Store {
-        Store::new(
-            Kernel::default(),
-            root,
-            Arc::new(NetnsInode),
-            Patience(None),
-        )
+        Store::new(Kernel::default(), root, Arc::new(NetnsInode), Patience(None))
     }
 
     #[test]
     fn identities_are_read_as_written() {
-        let full = NetnsId {
-            handle: Some(77),
-            ..netns(9)
-        };
-        let bare = NetnsId {
-            cookie: None,
-            ..netns(0)
-        };
+        let full = NetnsId { handle: Some(77), ..netns(9) };
+        let bare = NetnsId { cookie: None, ..netns(0) };
         for id in [full, bare] {
             assert_eq!(decode(&encode(&id)), Some(id));
         }
-        for text in [
-            "",
-            "inode=5",
-            "inode=x,cookie=-,handle=-,boot=b",
-            "cookie=1,inode=5",
-        ] {
+        for text in ["", "inode=5", "inode=x,cookie=-,handle=-,boot=b", "cookie=1,inode=5"] {
             assert_eq!(decode(text), None, "{text}");
         }
     }
@@ -324,17 +334,8 @@ mod tests {
         std::fs::create_dir(old.path().join("dispatch-1-2")).unwrap();
         drop(old);
         let new = store.lock_scope(&netns(2)).unwrap();
-        assert_eq!(
-            store.kernel().read_dir(new.path()).unwrap().len(),
-            1,
-            "only its note"
-        );
-        assert!(
-            directory
-                .path()
-                .join("dead-netns-5-0/dispatch-1-2")
-                .exists()
-        );
+        assert_eq!(store.kernel().read_dir(new.path()).unwrap().len(), 1, "only its note");
+        assert!(directory.path().join("dead-netns-5-0/dispatch-1-2").exists());
         drop(new);
         // One without pins is not worth keeping.
         drop(store.lock_scope(&netns(3)).unwrap());

@@ -42,12 +42,7 @@ impl Store {
         layout: Arc<dyn PinLayout>,
         lock_patience: Patience,
     ) -> Self {
-        Self {
-            kernel,
-            root,
-            layout,
-            lock_patience,
-        }
+        Self { kernel, root, layout, lock_patience }
     }
 
     pub(super) fn kernel(&self) -> &Kernel {
@@ -85,10 +80,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.during("read", below.display())?,
         };
-        for entry in entries
-            .into_iter()
-            .filter(|entry| entry.kind == EntryKind::Directory)
-        {
+        for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory) {
             let found = match parse_directory_name(&entry.name) {
                 Some((_, id)) if id == dispatcher => Some(PinnedDispatcher { path: entry.path }),
                 None if depth > 0 => self.search(&entry.path, dispatcher, depth - 1)?,
@@ -103,17 +95,11 @@ impl Store {
 
     /// Makes the directory for a dispatcher that is not attached yet, in the scope that `lock` holds.
     pub(crate) fn stage(&self, lock: &Lock, ifindex: u32, dispatcher: u32) -> Result<Staging<'_>> {
-        let path = lock
-            .path()
-            .join(super::layout::directory_name(ifindex, dispatcher));
+        let path = lock.path().join(super::layout::directory_name(ifindex, dispatcher));
         let directory = PinnedDispatcher { path };
         if let Err(error) = self.kernel.mkdir(&directory.path) {
             if error.kind() != io::ErrorKind::AlreadyExists {
-                return Err(Error::new(
-                    "make directory",
-                    directory.path.display(),
-                    error,
-                ));
+                return Err(Error::new("make directory", directory.path.display(), error));
             }
             // The id is ours and fresh, and we hold the lock: what is here was left by a process that died
             // before its dispatcher, with the same id, was attached.
@@ -122,11 +108,7 @@ impl Store {
                 .mkdir(&directory.path)
                 .during("make directory", directory.path.display())?;
         }
-        Ok(Staging {
-            kernel: &self.kernel,
-            directory,
-            kept: false,
-        })
+        Ok(Staging { kernel: &self.kernel, directory, kept: false })
     }
 
     /// Removes the pins of a dispatcher that is no longer attached.
@@ -172,9 +154,7 @@ impl PinnedDispatcher {
     /// error. Every removal is tried twice: nobody else will do it until the next recovery.
     fn remove(&self, kernel: &Kernel) -> Result<()> {
         let twice = |call: &dyn Fn() -> io::Result<()>| call().or_else(|_| call());
-        let entries = kernel
-            .read_dir(&self.path)
-            .or_else(|_| kernel.read_dir(&self.path));
+        let entries = kernel.read_dir(&self.path).or_else(|_| kernel.read_dir(&self.path));
         let mut foreign = None;
         for entry in entries.during("read", self.path.display())? {
             if entry.kind != EntryKind::Object || !is_pin_name(&entry.name) {
@@ -194,21 +174,16 @@ impl PinnedDispatcher {
 
 /// `progN-prog` or `progN-link`
 fn is_pin_name(name: &str) -> bool {
-    let slot = name.strip_prefix("prog").and_then(|rest| {
-        rest.strip_suffix("-prog")
-            .or_else(|| rest.strip_suffix("-link"))
-    });
+    let slot = name
+        .strip_prefix("prog")
+        .and_then(|rest| rest.strip_suffix("-prog").or_else(|| rest.strip_suffix("-link")));
     slot.is_some_and(|slot| matches!(slot.as_bytes(), [b'0'..=b'9']))
 }
 
 fn pin_error(error: io::Error) -> ErrorKind {
     match error.raw_os_error() {
-        Some(libc::EPERM) => ErrorKind::NoPrivilege {
-            needs: "CAP_SYS_ADMIN",
-        },
-        Some(libc::EACCES) => ErrorKind::NoPrivilege {
-            needs: "read access to the pin",
-        },
+        Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" },
+        Some(libc::EACCES) => ErrorKind::NoPrivilege { needs: "read access to the pin" },
         _ => error.into(),
     }
 }
@@ -222,10 +197,8 @@ impl Staging<'_> {
         program: BorrowedFd<'_>,
         link: BorrowedFd<'_>,
     ) -> Result<()> {
-        let pins = [
-            (self.directory.link_path(slot), link),
-            (self.directory.program_path(slot), program),
-        ];
+        let pins =
+            [(self.directory.link_path(slot), link), (self.directory.program_path(slot), program)];
         for (path, object) in pins {
             self.kernel
                 .pin(object, &path)
@@ -259,21 +232,11 @@ mod tests {
     use crate::pins::{Legacy, NetnsInode};
 
     fn store(root: &Path, layout: impl PinLayout + 'static) -> Store {
-        Store::new(
-            Kernel::default(),
-            root.to_owned(),
-            Arc::new(layout),
-            Patience(None),
-        )
+        Store::new(Kernel::default(), root.to_owned(), Arc::new(layout), Patience(None))
     }
 
     fn netns() -> NetnsId {
-        NetnsId {
-            inode: 5,
-            cookie: None,
-            handle: None,
-            boot: String::new(),
-        }
+        NetnsId { inode: 5, cookie: None, handle: None, boot: String::new() }
     }
 
     #[test]
@@ -284,22 +247,12 @@ mod tests {
         std::fs::create_dir_all(root.path().join("dispatch-3-7")).unwrap();
         let netns = netns();
         let find = |layout: Store, dispatcher| {
-            let key = PinKey {
-                netns: &netns,
-                ifindex: 9,
-                dispatcher,
-            };
+            let key = PinKey { netns: &netns, ifindex: 9, dispatcher };
             layout.find(&key).unwrap().map(|found| found.path)
         };
-        assert_eq!(
-            find(store(root.path(), Legacy), 77),
-            Some(elsewhere.clone())
-        );
+        assert_eq!(find(store(root.path(), Legacy), 77), Some(elsewhere.clone()));
         assert_eq!(find(store(root.path(), NetnsInode), 77), Some(elsewhere));
-        assert_eq!(
-            find(store(root.path(), NetnsInode), 7),
-            Some(root.path().join("dispatch-3-7"))
-        );
+        assert_eq!(find(store(root.path(), NetnsInode), 7), Some(root.path().join("dispatch-3-7")));
         assert_eq!(find(store(root.path(), Legacy), 777), None);
     }
 
@@ -308,18 +261,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = store(root.path(), Legacy);
         let lock = store.lock_root().unwrap();
-        let directory = PinnedDispatcher {
-            path: root.path().join("dispatch-1-2"),
-        };
+        let directory = PinnedDispatcher { path: root.path().join("dispatch-1-2") };
         std::fs::create_dir(directory.path()).unwrap();
         for name in ["prog0-prog", "prog0-link", "somebody_s"] {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
         let error = store.remove(&lock, &directory).unwrap_err();
-        assert!(
-            matches!(error.kind(), ErrorKind::UnexpectedPin { .. }),
-            "{error}"
-        );
+        assert!(matches!(error.kind(), ErrorKind::UnexpectedPin { .. }), "{error}");
         assert!(directory.path().join("somebody_s").exists());
         std::fs::remove_file(directory.path().join("somebody_s")).unwrap();
         store.remove(&lock, &directory).unwrap();
@@ -347,14 +295,7 @@ mod tests {
         for name in ["prog0-prog", "prog9-link"] {
             assert!(is_pin_name(name), "{name}");
         }
-        for name in [
-            "prog10-prog",
-            "prog-prog",
-            "progx-link",
-            "prog0",
-            "prog0-map",
-            "identity",
-        ] {
+        for name in ["prog10-prog", "prog-prog", "progx-link", "prog0", "prog0-map", "identity"] {
             assert!(!is_pin_name(name), "{name}");
         }
     }

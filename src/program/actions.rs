@@ -56,9 +56,7 @@ impl Default for ChainActions {
 /// As `XDP_PASS,XDP_TX`.
 impl fmt::Display for ChainActions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = Self::NAMES
-            .iter()
-            .filter(|(_, action)| self.contains(*action));
+        let named = Self::NAMES.iter().filter(|(_, action)| self.contains(*action));
         let mut words: Vec<String> = named.clone().map(|(name, _)| (*name).to_owned()).collect();
         let rest = named.fold(*self, |rest, (_, action)| rest - *action);
         if !rest.is_empty() {
@@ -81,10 +79,7 @@ mod tests {
 
     #[test]
     fn prints_the_kernel_s_names() {
-        assert_eq!(
-            (ChainActions::PASS | ChainActions::TX).to_string(),
-            "XDP_PASS,XDP_TX"
-        );
+        assert_eq!((ChainActions::PASS | ChainActions::TX).to_string(), "XDP_PASS,XDP_TX");
         assert_eq!(ChainActions::from_wire(0x24).to_string(), "XDP_PASS,0x20");
         assert_eq!(ChainActions::empty().to_string(), "");
     }

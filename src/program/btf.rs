@@ -41,9 +41,7 @@ struct Type {
 }
 
 fn word(data: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(
-        data.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_ne_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 impl Btf {
@@ -54,11 +52,7 @@ impl Btf {
         if head.to_ne_bytes().first_chunk() != Some(&MAGIC.to_ne_bytes()) {
             return Err("no BTF magic".into());
         }
-        let field = |at| {
-            word(&data, at)
-                .map(|word| word as usize)
-                .ok_or_else(truncated)
-        };
+        let field = |at| word(&data, at).map(|word| word as usize).ok_or_else(truncated);
         let header = field(4)?;
         if header < HEADER {
             return Err(format!("BTF header of {header} bytes"));
@@ -66,19 +60,11 @@ impl Btf {
         let span = |offset: usize, length: usize| {
             let start = header.checked_add(offset).ok_or_else(truncated)?;
             let end = start.checked_add(length).ok_or_else(truncated)?;
-            if end > data.len() {
-                Err(truncated())
-            } else {
-                Ok(start..end)
-            }
+            if end > data.len() { Err(truncated()) } else { Ok(start..end) }
         };
         let section = span(field(8)?, field(12)?)?;
         let strings = span(field(16)?, field(20)?)?;
-        let mut btf = Self {
-            strings: strings.start,
-            types: Vec::new(),
-            data,
-        };
+        let mut btf = Self { strings: strings.start, types: Vec::new(), data };
         btf.data.truncate(section.end.max(strings.end));
         let mut at = section.start;
         while at < section.end {
@@ -124,8 +110,7 @@ impl Btf {
 
     fn find(&self, kind: u32, name: &str) -> Option<u32> {
         self.ids().find(|&id| {
-            self.get(id)
-                .is_some_and(|t| t.kind == kind && self.string(t.name) == Some(name))
+            self.get(id).is_some_and(|t| t.kind == kind && self.string(t.name) == Some(name))
         })
     }
 
@@ -142,11 +127,7 @@ impl Btf {
     /// Name of the function with this type id.
     pub(crate) fn function_name(&self, id: u32) -> Option<&str> {
         let function = self.get(id)?;
-        if function.kind == KIND_FUNC {
-            self.string(function.name)
-        } else {
-            None
-        }
+        if function.kind == KIND_FUNC { self.string(function.name) } else { None }
     }
 
     /// Type id of the function called `name`.
@@ -232,11 +213,7 @@ pub(super) mod tests {
     pub(crate) fn btf_of(elf: &[u8]) -> Vec<u8> {
         use object::{Object, ObjectSection};
         let file = object::File::parse(elf).unwrap();
-        file.section_by_name(".BTF")
-            .unwrap()
-            .data()
-            .unwrap()
-            .to_vec()
+        file.section_by_name(".BTF").unwrap().data().unwrap().to_vec()
     }
 
     fn dispatcher() -> Vec<u8> {

@@ -19,14 +19,8 @@ const PER_CPU: [u32; 4] = [5, 6, 10, 21];
 impl Map {
     pub(super) fn new(name: &str, fd: BorrowedFd<'_>) -> Result<Self> {
         let fd = fd.try_clone_to_owned().during("open map", name)?;
-        let info = Kernel::default()
-            .map_info(fd.as_fd())
-            .during("open map", name)?;
-        Ok(Self {
-            name: name.to_owned(),
-            fd,
-            info,
-        })
+        let info = Kernel::default().map_info(fd.as_fd()).during("open map", name)?;
+        Ok(Self { name: name.to_owned(), fd, info })
     }
 
     /// Size of a key, in bytes.
@@ -65,11 +59,7 @@ impl Map {
         if PER_CPU.contains(&self.info.kind) {
             let source = std::io::Error::from_raw_os_error(libc::EOPNOTSUPP);
             let message = "the map has a value for each CPU".into();
-            return Err(Error::new(
-                "use map",
-                &self.name,
-                ErrorKind::Os { source, message },
-            ));
+            return Err(Error::new("use map", &self.name, ErrorKind::Os { source, message }));
         }
         Ok(())
     }

@@ -15,10 +15,7 @@ pub(super) struct RunConfig {
 
 impl Default for RunConfig {
     fn default() -> Self {
-        Self {
-            priority: DEFAULT_PRIORITY,
-            actions: ChainActions::default(),
-        }
+        Self { priority: DEFAULT_PRIORITY, actions: ChainActions::default() }
     }
 }
 
@@ -30,9 +27,7 @@ impl RunConfig {
         let Some((definition, ..)) = btf.variable(SECTION, &format!("_{function}")) else {
             return Ok(config);
         };
-        let members = btf
-            .members(definition)
-            .ok_or("the run config is no structure")?;
+        let members = btf.members(definition).ok_or("the run config is no structure")?;
         for (name, member) in members {
             let number = btf
                 .encoded_number(member)

@@ -75,22 +75,14 @@ impl Program {
 
     fn open(elf: Arc<[u8]>, select: Select<'_>, label: &str) -> Result<Self> {
         const OPEN: &str = "open";
-        let object = Kernel::default()
-            .object_open(&elf)
-            .map_err(|error| corrupt(error, label))?;
+        let object = Kernel::default().object_open(&elf).map_err(|error| corrupt(error, label))?;
         let entry = choose(&object.programs(), select).during(OPEN, label)?;
         let btf = object.btf().ok_or(ErrorKind::NoBtf).during(OPEN, label)?;
         let config = Btf::parse(btf)
             .and_then(|btf| RunConfig::read(&btf, &entry.name))
             .map_err(ErrorKind::CorruptObject)
             .during(OPEN, label)?;
-        Ok(Self {
-            elf,
-            entry,
-            config,
-            globals: Vec::new(),
-            state: State::Opened(Some(object)),
-        })
+        Ok(Self { elf, entry, config, globals: Vec::new(), state: State::Opened(Some(object)) })
     }
 
     /// The name of its function.
@@ -150,31 +142,19 @@ impl Program {
     pub fn set_global(&mut self, name: &str, value: &[u8]) -> Result<()> {
         const SET: &str = "set global variable";
         self.must_be_open(SET)?;
-        let btf = self
-            .opened()?
-            .btf()
-            .ok_or(ErrorKind::NoBtf)
-            .during(SET, name)?;
-        let btf = Btf::parse(btf)
-            .map_err(ErrorKind::CorruptObject)
-            .during(SET, name)?;
-        let found = GLOBALS
-            .iter()
-            .find_map(|section| Some((section, btf.variable(section, name)?)));
-        let (section, (_, offset, size)) = found
-            .ok_or_else(|| ErrorKind::NoSuchName(name.into()))
-            .during(SET, name)?;
+        let btf = self.opened()?.btf().ok_or(ErrorKind::NoBtf).during(SET, name)?;
+        let btf = Btf::parse(btf).map_err(ErrorKind::CorruptObject).during(SET, name)?;
+        let found =
+            GLOBALS.iter().find_map(|section| Some((section, btf.variable(section, name)?)));
+        let (section, (_, offset, size)) =
+            found.ok_or_else(|| ErrorKind::NoSuchName(name.into())).during(SET, name)?;
         if size != value.len() {
             let source = std::io::Error::from_raw_os_error(libc::ERANGE);
             let message = format!("it has {size} bytes, the value {}", value.len());
             return Err(Error::new(SET, name, ErrorKind::Os { source, message }));
         }
         let section = (*section).to_owned();
-        self.globals.push(Global {
-            section,
-            offset,
-            value: value.to_owned(),
-        });
+        self.globals.push(Global { section, offset, value: value.to_owned() });
         Ok(())
     }
 
@@ -195,9 +175,7 @@ impl Program {
         let State::Loaded(object, _) = &self.state else {
             return Err(Error::new(OPEN, name, ErrorKind::NotLoaded));
         };
-        let fd = object
-            .map_fd(name)
-            .ok_or_else(|| ErrorKind::NoSuchName(name.into()));
+        let fd = object.map_fd(name).ok_or_else(|| ErrorKind::NoSuchName(name.into()));
         Map::new(name, fd.during(OPEN, name)?)
     }
 
@@ -254,9 +232,7 @@ impl Program {
         kernel
             .object_load_extension(&mut object, &self.entry.name, target, function)
             .map_err(|error| Error::new(LOAD, &self.entry.name, refusal(error)))?;
-        let fd = object
-            .program_fd(&self.entry.name)
-            .ok_or(ErrorKind::NotLoaded);
+        let fd = object.program_fd(&self.entry.name).ok_or(ErrorKind::NotLoaded);
         let info = kernel.prog_info(fd.during(LOAD, &self.entry.name)?);
         let info = info.during("query program", &self.entry.name)?;
         self.state = State::Loaded(object, info);
@@ -278,11 +254,9 @@ impl Program {
     fn must_be_open(&self, operation: &'static str) -> Result<()> {
         match self.state {
             State::Opened(_) => Ok(()),
-            State::Loaded(..) => Err(Error::new(
-                operation,
-                &self.entry.name,
-                ErrorKind::AlreadyLoaded,
-            )),
+            State::Loaded(..) => {
+                Err(Error::new(operation, &self.entry.name, ErrorKind::AlreadyLoaded))
+            }
         }
     }
 }
@@ -305,10 +279,7 @@ fn refusal(error: ObjectError) -> ErrorKind {
             why: "it refuses extension programs with EPERM, as a locked-down kernel does".into(),
         },
         Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => error.source.into(),
-        _ => ErrorKind::Rejected {
-            source: error.source,
-            log: error.said,
-        },
+        _ => ErrorKind::Rejected { source: error.source, log: error.said },
     }
 }
 
@@ -316,12 +287,7 @@ fn choose(
     programs: &[ProgramEntry],
     select: Select<'_>,
 ) -> std::result::Result<ProgramEntry, ErrorKind> {
-    let names = || {
-        programs
-            .iter()
-            .map(|program| program.name.clone())
-            .collect()
-    };
+    let names = || programs.iter().map(|program| program.name.clone()).collect();
     let found = match select {
         Select::Only if programs.len() > 1 => {
             return Err(ErrorKind::AmbiguousProgram { available: names() });
@@ -336,10 +302,7 @@ fn choose(
         Select::Section(name) => format!("in section {name}"),
     };
     match found {
-        None => Err(ErrorKind::NoSuchProgram {
-            wanted,
-            available: names(),
-        }),
+        None => Err(ErrorKind::NoSuchProgram { wanted, available: names() }),
         Some(program) if !is_xdp(program.kind) => Err(ErrorKind::CorruptObject(format!(
             "{} (section {}) is no XDP program",
             program.name, program.section
@@ -365,10 +328,9 @@ mod tests {
     fn kind_of(result: Result<Program>) -> ErrorKind {
         let error = result.unwrap_err();
         *Box::new(match error.kind() {
-            ErrorKind::NoSuchProgram { wanted, available } => ErrorKind::NoSuchProgram {
-                wanted: wanted.clone(),
-                available: available.clone(),
-            },
+            ErrorKind::NoSuchProgram { wanted, available } => {
+                ErrorKind::NoSuchProgram { wanted: wanted.clone(), available: available.clone() }
+            }
             ErrorKind::CorruptObject(what) => ErrorKind::CorruptObject(what.clone()),
             other => panic!("{other}"),
         })
@@ -376,17 +338,10 @@ mod tests {
 
     #[test]
     fn opened_by_function_by_section_or_alone() {
-        for select in [
-            Select::Only,
-            Select::Function("udp_filter"),
-            Select::Section("xdp"),
-        ] {
+        for select in [Select::Only, Select::Function("udp_filter"), Select::Section("xdp")] {
             let program = Program::from_bytes(FILTER, select).unwrap();
             assert_eq!(program.name(), "udp_filter");
-            assert_eq!(
-                (program.priority(), program.chain_actions()),
-                (10, ChainActions::PASS)
-            );
+            assert_eq!((program.priority(), program.chain_actions()), (10, ChainActions::PASS));
             assert_eq!(program.id(), None);
             assert!(!program.has_frags());
         }
@@ -396,17 +351,10 @@ mod tests {
     fn what_is_set_before_loading_counts() {
         let mut program = Program::from_bytes(FILTER, Select::Only).unwrap();
         program.set_priority(7).unwrap();
-        program
-            .set_chain_actions(ChainActions::DROP | ChainActions::TX)
-            .unwrap();
+        program.set_chain_actions(ChainActions::DROP | ChainActions::TX).unwrap();
         assert_eq!(program.priority(), 7);
-        assert_eq!(
-            program.chain_actions(),
-            ChainActions::DROP | ChainActions::TX
-        );
-        program
-            .set_global("blocked_port", &53_u16.to_ne_bytes())
-            .unwrap();
+        assert_eq!(program.chain_actions(), ChainActions::DROP | ChainActions::TX);
+        program.set_global("blocked_port", &53_u16.to_ne_bytes()).unwrap();
         let error = program.set_global("blocked_port", &[1, 2, 3]).unwrap_err();
         assert_eq!(error.errno(), Some(libc::ERANGE));
         let error = program.set_global("no_such", &[1]).unwrap_err();
@@ -429,12 +377,7 @@ mod tests {
 
     #[test]
     fn corrupt_objects_are_refused() {
-        for bytes in [
-            &b""[..],
-            b"\x7fELF",
-            b"#!/bin/sh",
-            &FILTER[..FILTER.len() / 2],
-        ] {
+        for bytes in [&b""[..], b"\x7fELF", b"#!/bin/sh", &FILTER[..FILTER.len() / 2]] {
             assert!(matches!(
                 kind_of(Program::from_bytes(bytes, Select::Only)),
                 ErrorKind::CorruptObject(_)

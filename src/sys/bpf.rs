@@ -77,10 +77,7 @@ pub(crate) struct LoadError {
 
 impl From<io::Error> for LoadError {
     fn from(source: io::Error) -> Self {
-        Self {
-            source,
-            log: String::new(),
-        }
+        Self { source, log: String::new() }
     }
 }
 
@@ -189,14 +186,8 @@ struct LinkCreateAttr {
 /// be valid for what the command reads or writes there, for the length of the call.
 unsafe fn bpf<A>(command: bpf_sys::bpf_cmd, attr: &mut A) -> io::Result<i32> {
     // SAFETY: attr is live, writable and size_of::<A>() long; its pointers are the caller's promise.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_mut(attr),
-            size_of::<A>(),
-        )
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -255,20 +246,14 @@ fn with_memlock<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 /// Whether the limit was in the way and could be lifted.
 fn lift_memlock() -> bool {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: limit is a live rlimit for the kernel to fill.
     if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0
         || limit.rlim_cur == libc::RLIM_INFINITY
     {
         return false;
     }
-    let unlimited = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: unlimited is a live rlimit that the kernel only reads.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) == 0 }
 }
@@ -337,10 +322,7 @@ impl Kernel {
     /// `BPF_MAP_FREEZE`: from here on only programs may read or write it.
     pub(crate) fn map_freeze(&self, map: BorrowedFd<'_>) -> io::Result<()> {
         self.step("BPF_MAP_FREEZE")?;
-        let mut attr = MapElementAttr {
-            map_fd: raw(map),
-            ..Default::default()
-        };
+        let mut attr = MapElementAttr { map_fd: raw(map), ..Default::default() };
         // SAFETY: the command reads only map_fd.
         unsafe { bpf(bpf_sys::BPF_MAP_FREEZE, &mut attr) }.map(drop)
     }
@@ -349,11 +331,8 @@ impl Kernel {
     pub(crate) fn btf_load(&self, btf: &[u8]) -> io::Result<OwnedFd> {
         self.step("BPF_BTF_LOAD")?;
         with_memlock(|| {
-            let mut attr = BtfLoadAttr {
-                btf: address(btf),
-                btf_size: length(btf)?,
-                ..Default::default()
-            };
+            let mut attr =
+                BtfLoadAttr { btf: address(btf), btf_size: length(btf)?, ..Default::default() };
             // SAFETY: btf is btf_size bytes long and only read; there is no log buffer.
             unsafe { bpf_fd(bpf_sys::BPF_BTF_LOAD, &mut attr) }
         })
@@ -381,10 +360,7 @@ impl Kernel {
         let mut log = vec![0; LOG_SIZE];
         match load(spec, &mut log) {
             Ok(fd) => Ok(fd),
-            Err(_) => Err(LoadError {
-                source,
-                log: text(log.into_iter()),
-            }),
+            Err(_) => Err(LoadError { source, log: text(log.into_iter()) }),
         }
     }
 
@@ -516,11 +492,8 @@ impl Kernel {
     pub(crate) fn pin(&self, object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         self.step("BPF_OBJ_PIN")?;
         let path = c_path(path)?;
-        let mut attr = ObjectAttr {
-            pathname: path.as_ptr() as u64,
-            bpf_fd: raw(object),
-            file_flags: 0,
-        };
+        let mut attr =
+            ObjectAttr { pathname: path.as_ptr() as u64, bpf_fd: raw(object), file_flags: 0 };
         // SAFETY: pathname ends in NUL and lives until the call returns.
         unsafe { bpf(bpf_sys::BPF_OBJ_PIN, &mut attr) }.map(drop)
     }
@@ -529,10 +502,7 @@ impl Kernel {
     pub(crate) fn open_pin(&self, path: &Path) -> io::Result<OwnedFd> {
         self.step("BPF_OBJ_GET")?;
         let path = c_path(path)?;
-        let mut attr = ObjectAttr {
-            pathname: path.as_ptr() as u64,
-            ..Default::default()
-        };
+        let mut attr = ObjectAttr { pathname: path.as_ptr() as u64, ..Default::default() };
         // SAFETY: pathname ends in NUL and lives until the call returns.
         unsafe { bpf_fd(bpf_sys::BPF_OBJ_GET, &mut attr) }
     }
@@ -552,10 +522,7 @@ fn check_sizes(info: &MapInfo, key: &[u8], value: usize) -> io::Result<()> {
 }
 
 fn fd_by_id(command: bpf_sys::bpf_cmd, id: u32) -> io::Result<OwnedFd> {
-    let mut attr = IdAttr {
-        id,
-        ..Default::default()
-    };
+    let mut attr = IdAttr { id, ..Default::default() };
     // SAFETY: the BPF_*_GET_FD_BY_ID commands read only the id and the flags.
     unsafe { bpf_fd(command, &mut attr) }
 }
@@ -576,9 +543,8 @@ unsafe fn object_info<I>(object: BorrowedFd<'_>, info: &mut I) -> io::Result<()>
 }
 
 fn load(spec: &ProgramSpec<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
-    let (attach_prog_fd, attach_btf_id) = spec
-        .target
-        .map_or((0, 0), |(program, function)| (raw(program), function));
+    let (attach_prog_fd, attach_btf_id) =
+        spec.target.map_or((0, 0), |(program, function)| (raw(program), function));
     let mut attr = ProgramLoadAttr {
         prog_type: spec.kind,
         insn_cnt: length(spec.instructions)?,
@@ -612,26 +578,11 @@ mod tests {
     fn attrs_have_the_kernel_s_layout() {
         type Create = bpf_sys::bpf_attr__bindgen_ty_1;
         type Load = bpf_sys::bpf_attr__bindgen_ty_4;
-        assert_eq!(
-            offset_of!(MapCreateAttr, map_name),
-            offset_of!(Create, map_name)
-        );
-        assert_eq!(
-            offset_of!(ProgramLoadAttr, prog_name),
-            offset_of!(Load, prog_name)
-        );
-        assert_eq!(
-            offset_of!(ProgramLoadAttr, prog_btf_fd),
-            offset_of!(Load, prog_btf_fd)
-        );
-        assert_eq!(
-            offset_of!(ProgramLoadAttr, func_info_cnt),
-            offset_of!(Load, func_info_cnt)
-        );
-        assert_eq!(
-            offset_of!(ProgramLoadAttr, attach_btf_id),
-            offset_of!(Load, attach_btf_id)
-        );
+        assert_eq!(offset_of!(MapCreateAttr, map_name), offset_of!(Create, map_name));
+        assert_eq!(offset_of!(ProgramLoadAttr, prog_name), offset_of!(Load, prog_name));
+        assert_eq!(offset_of!(ProgramLoadAttr, prog_btf_fd), offset_of!(Load, prog_btf_fd));
+        assert_eq!(offset_of!(ProgramLoadAttr, func_info_cnt), offset_of!(Load, func_info_cnt));
+        assert_eq!(offset_of!(ProgramLoadAttr, attach_btf_id), offset_of!(Load, attach_btf_id));
         assert_eq!(size_of::<MapElementAttr>(), 32);
         assert_eq!(size_of::<LinkCreateAttr>(), 20);
         assert_eq!(size_of::<ProgramLoadAttr>(), 120);
@@ -645,12 +596,7 @@ mod tests {
 
     #[test]
     fn wrong_sizes_never_reach_the_kernel() {
-        let info = MapInfo {
-            kind: 2,
-            key_size: 4,
-            value_size: 8,
-            max_entries: 1,
-        };
+        let info = MapInfo { kind: 2, key_size: 4, value_size: 8, max_entries: 1 };
         assert!(check_sizes(&info, &[0; 4], 8).is_ok());
         assert!(check_sizes(&info, &[0; 3], 8).is_err());
         assert!(check_sizes(&info, &[0; 4], 4).is_err());

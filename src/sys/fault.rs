@@ -1,33 +1,35 @@
-//! Makes one chosen system call fail: what a real kernel will not do on demand.
+//! What a real kernel will not do on demand: fail at a chosen call, or be changed by somebody just before one.
 
+use std::fmt;
 use std::io;
 use std::sync::Mutex;
 
-/// Fails the call number `fail_at` (counted from 0) and records the names of all calls.
-#[derive(Debug)]
+type Action = Box<dyn FnOnce() + Send>;
+
+/// Records the names of all calls, and meddles with one of them.
 pub(crate) struct Plan {
-    fail_at: Option<usize>,
-    errno: i32,
     seen: Mutex<Vec<&'static str>>,
+    /// Which call fails, counted from 0, and with which errno.
+    failure: Option<(usize, i32)>,
+    /// Done just before the first call of this name.
+    interruption: Mutex<Option<(&'static str, Action)>>,
 }
 
 impl Plan {
     /// Only records.
     pub(crate) fn record() -> Self {
-        Self {
-            fail_at: None,
-            errno: 0,
-            seen: Mutex::default(),
-        }
+        Self { seen: Mutex::default(), failure: None, interruption: Mutex::default() }
     }
 
     /// Fails call number `index` with `errno`, before it reaches the kernel.
     pub(crate) fn fail_at(index: usize, errno: i32) -> Self {
-        Self {
-            fail_at: Some(index),
-            errno,
-            seen: Mutex::default(),
-        }
+        Self { failure: Some((index, errno)), ..Self::record() }
+    }
+
+    /// Does `action` just before the first call named `call`.
+    pub(crate) fn interrupt(call: &'static str, action: impl FnOnce() + Send + 'static) -> Self {
+        let interruption = Mutex::new(Some((call, Box::new(action) as Action)));
+        Self { interruption, ..Self::record() }
     }
 
     /// The names of the calls so far, in order.
@@ -36,12 +38,24 @@ impl Plan {
     }
 
     pub(super) fn step(&self, name: &'static str) -> io::Result<()> {
-        let mut seen = self.seen.lock().unwrap();
-        let index = seen.len();
-        seen.push(name);
-        if self.fail_at == Some(index) {
-            return Err(io::Error::from_raw_os_error(self.errno));
+        let index = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(name);
+            seen.len() - 1
+        };
+        let due = |(call, _): &mut (&'static str, Action)| *call == name;
+        if let Some((_, action)) = self.interruption.lock().unwrap().take_if(due) {
+            action();
         }
-        Ok(())
+        match self.failure {
+            Some((at, errno)) if at == index => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("failure", &self.failure).finish_non_exhaustive()
     }
 }

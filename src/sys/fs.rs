@@ -35,10 +35,7 @@ pub(crate) struct Entry {
 }
 
 fn file_id(metadata: &fs::Metadata) -> FileId {
-    FileId {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-    }
+    FileId { device: metadata.dev(), inode: metadata.ino() }
 }
 
 impl Kernel {
@@ -90,11 +87,7 @@ impl Kernel {
             } else {
                 EntryKind::Object
             };
-            entries.push(Entry {
-                path: entry.path(),
-                name,
-                kind,
-            });
+            entries.push(Entry { path: entry.path(), name, kind });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -173,11 +166,7 @@ impl Kernel {
                 options.as_ptr().cast::<libc::c_void>(),
             )
         };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 

@@ -77,10 +77,7 @@ pub(crate) struct NetlinkError {
 
 impl From<io::Error> for NetlinkError {
     fn from(source: io::Error) -> Self {
-        Self {
-            source,
-            message: None,
-        }
+        Self { source, message: None }
     }
 }
 
@@ -129,11 +126,7 @@ impl Kernel {
             Which::Index(index) => request.ifinfo(index),
             Which::Name(name) => {
                 request.ifinfo(0);
-                let kind = if name.len() < NAME_LENGTH {
-                    IFLA_IFNAME
-                } else {
-                    IFLA_ALT_IFNAME
-                };
+                let kind = if name.len() < NAME_LENGTH { IFLA_IFNAME } else { IFLA_ALT_IFNAME };
                 request.attribute(kind, &[name.as_bytes(), b"\0"].concat());
             }
         }
@@ -221,9 +214,7 @@ impl Message {
     }
 
     fn finish(mut self) -> Vec<u8> {
-        let length = u32::try_from(self.0.len())
-            .unwrap_or(u32::MAX)
-            .to_ne_bytes();
+        let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX).to_ne_bytes();
         self.0.splice(..4, length);
         self.0
     }
@@ -243,15 +234,11 @@ enum Answer {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(
-        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
-    ))
+    Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// The first message of an answer; both of our requests are answered with one.
@@ -280,27 +267,18 @@ fn extack(body: &[u8], flags: u16) -> Option<String> {
     if flags & NLM_F_ACK_TLVS == 0 {
         return None;
     }
-    let echoed = if flags & NLM_F_CAPPED == 0 {
-        u32_at(body, 4)? as usize
-    } else {
-        HEADER
-    };
+    let echoed = if flags & NLM_F_CAPPED == 0 { u32_at(body, 4)? as usize } else { HEADER };
     let attributes = body.get(4_usize.checked_add(echoed)?.next_multiple_of(4)..)?;
     let (_, text) = Attributes(attributes).find(|&(kind, _)| kind == NLMSGERR_ATTR_MSG)?;
     Some(string(text))
 }
 
 fn string(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .trim_end_matches('\0')
-        .to_owned()
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
 }
 
 fn link(body: &[u8]) -> Option<LinkInfo> {
-    let mut info = LinkInfo {
-        index: u32_at(body, 4)?,
-        ..Default::default()
-    };
+    let mut info = LinkInfo { index: u32_at(body, 4)?, ..Default::default() };
     for (kind, payload) in Attributes(body.get(IFINFO..)?) {
         match kind {
             IFLA_IFNAME => info.name = string(payload),
@@ -375,38 +353,19 @@ mod tests {
         let Ok(Answer::Link(link)) = parse(&answer(RTM_NEWLINK, 0, &body)) else {
             panic!("not a link")
         };
-        assert_eq!(
-            (link.index, link.name.as_str(), link.mtu),
-            (7, "eth0", 1500)
-        );
-        assert_eq!(
-            link.xdp,
-            XdpIds {
-                attached: 2,
-                skb: 99,
-                ..Default::default()
-            }
-        );
+        assert_eq!((link.index, link.name.as_str(), link.mtu), (7, "eth0", 1500));
+        assert_eq!(link.xdp, XdpIds { attached: 2, skb: 99, ..Default::default() });
     }
 
     #[test]
     fn an_error_carries_the_kernel_s_sentence() {
         let mut body = (-16_i32).to_ne_bytes().to_vec();
         body.extend([0; HEADER]);
-        put_attribute(
-            &mut body,
-            NLMSGERR_ATTR_MSG,
-            b"XDP program already attached\0",
-        );
+        put_attribute(&mut body, NLMSGERR_ATTR_MSG, b"XDP program already attached\0");
         let flags = NLM_F_CAPPED | NLM_F_ACK_TLVS;
-        let Err(error) = parse(&answer(NLMSG_ERROR, flags, &body)) else {
-            panic!("not an error")
-        };
+        let Err(error) = parse(&answer(NLMSG_ERROR, flags, &body)) else { panic!("not an error") };
         assert_eq!(error.source.raw_os_error(), Some(libc::EBUSY));
-        assert_eq!(
-            error.message.as_deref(),
-            Some("XDP program already attached")
-        );
+        assert_eq!(error.message.as_deref(), Some("XDP program already attached"));
     }
 
     proptest! {

@@ -50,9 +50,7 @@ impl Kernel {
                 self.set_netns(netns)?;
                 work()
             })?;
-            entered
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -101,11 +99,7 @@ impl Kernel {
     /// The id of the namespace, never used again until reboot; `None` before kernel 6.18.
     pub(crate) fn netns_handle(&self, netns: BorrowedFd<'_>) -> io::Result<Option<u64>> {
         self.step("name_to_handle_at")?;
-        let mut handle = Handle {
-            bytes: 128,
-            kind: 0,
-            data: [0; 16],
-        };
+        let mut handle = Handle { bytes: 128, kind: 0, data: [0; 16] };
         let mut mount_id: libc::c_int = 0;
         // SAFETY: the path is empty and ends in NUL; handle starts as struct file_handle does and has the
         // room that its first word says.

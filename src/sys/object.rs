@@ -94,18 +94,11 @@ fn listen<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, ObjectError> {
     SAID.set(Some(String::new()));
     let result = call();
     let said = SAID.take().unwrap_or_default();
-    result.map_err(|source| ObjectError {
-        source,
-        said: said.trim_end().to_owned(),
-    })
+    result.map_err(|source| ObjectError { source, said: said.trim_end().to_owned() })
 }
 
 fn check(result: c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::from_raw_os_error(-result))
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(()) }
 }
 
 fn c_string(text: &str) -> io::Result<CString> {
@@ -119,9 +112,7 @@ unsafe fn owned(text: *const c_char) -> String {
         return String::new();
     }
     // SAFETY: not NULL, and the caller promises the rest.
-    unsafe { CStr::from_ptr(text) }
-        .to_string_lossy()
-        .into_owned()
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 impl Object {

@@ -91,10 +91,9 @@ impl Pair {
             "-n {n} link add {UPLINK} index {ifindex} address {NEAR_MAC} numrxqueues 1 numtxqueues 1 \
              type veth peer name wire address {FAR_MAC} numrxqueues 1 numtxqueues 1 netns {f}"
         ))?;
-        for (netns, device, own, other, mac) in [
-            (n, UPLINK, NEAR, FAR, FAR_MAC),
-            (f, "wire", FAR, NEAR, NEAR_MAC),
-        ] {
+        for (netns, device, own, other, mac) in
+            [(n, UPLINK, NEAR, FAR, FAR_MAC), (f, "wire", FAR, NEAR, NEAR_MAC)]
+        {
             ip(&format!("-n {netns} addr add {own}/24 dev {device}"))?;
             ip(&format!("-n {netns} link set {device} up"))?;
             ip(&format!(
@@ -102,11 +101,7 @@ impl Pair {
             ))?;
         }
         let sender = far.netns.run(|| UdpSocket::bind((FAR, 0)))??;
-        Ok(Self {
-            near,
-            _far: far,
-            sender,
-        })
+        Ok(Self { near, _far: far, sender })
     }
 
     /// The near end.

@@ -12,11 +12,7 @@ pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 pub(crate) fn object(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let shipped = root.join("bpf/prebuilt").join(name);
-    if shipped.exists() {
-        shipped
-    } else {
-        root.join("tests/bpf/prebuilt").join(name)
-    }
+    if shipped.exists() { shipped } else { root.join("tests/bpf/prebuilt").join(name) }
 }
 
 pub(crate) fn program(name: &str) -> Result<Program> {
@@ -37,25 +33,18 @@ pub(crate) fn filter(port: u16) -> Result<Program> {
 /// Packets that a program has seen.
 pub(crate) fn seen(program: &Program) -> Result<u64> {
     let value = program.map("traffic")?.lookup(&0_u32.to_ne_bytes())?;
-    Ok(u64::from_ne_bytes(
-        *value.first_chunk().context("a value that is too short")?,
-    ))
+    Ok(u64::from_ne_bytes(*value.first_chunk().context("a value that is too short")?))
 }
 
 pub(crate) fn chain(xdp: &Xdp, interface: &Interface) -> Result<Chain> {
     let occupant = xdp.inspect(interface)?;
-    occupant
-        .chain()
-        .cloned()
-        .with_context(|| format!("no chain: {occupant:?}"))
+    occupant.chain().cloned().with_context(|| format!("no chain: {occupant:?}"))
 }
 
 /// Names of the programs, in the order in which they run.
 pub(crate) fn names(chain: &Chain) -> Vec<&str> {
     let members = chain.members.iter();
-    members
-        .map(|member| member.component.as_ref().map_or("-", |c| c.name.as_str()))
-        .collect()
+    members.map(|member| member.component.as_ref().map_or("-", |c| c.name.as_str())).collect()
 }
 
 /// Everything below the protocol's directory.
@@ -88,11 +77,7 @@ pub(crate) struct Baseline {
 
 impl Baseline {
     pub(crate) fn take() -> Result<Self> {
-        Ok(Self {
-            census: Census::take()?,
-            pins: pins()?,
-            descriptors: descriptors()?,
-        })
+        Ok(Self { census: Census::take()?, pins: pins()?, descriptors: descriptors()? })
     }
 
     /// What was pinned.

@@ -1,0 +1,211 @@
+//! Failures and races at chosen calls, on a real kernel: everything is rolled back, or done.
+
+#[path = "../../tests/support/mod.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which need more of it")]
+mod support;
+
+use super::{Outcome, Xdp};
+use crate::sys::Kernel;
+use crate::sys::fault::Plan;
+use crate::{ErrorKind, Interface, Legacy, Mode, NetnsInode, Occupant, Program};
+use anyhow::{Result, ensure};
+use std::path::PathBuf;
+use std::sync::Arc;
+use support::lab::{Pair, ip, received, soon};
+use support::{Baseline, chain, counter, filter, names, pins};
+
+/// An errno that no call of ours gives a meaning.
+const ERRNO: i32 = libc::EIO;
+const BLOCKED: u16 = 7777;
+
+fn with(kernel: Kernel) -> Result<Xdp> {
+    Ok(Xdp::builder().mount_bpffs(true).layout(NetnsInode).kernel(kernel).build()?)
+}
+
+/// A change, on a chain that starts with `programs` (a filter, then counters).
+struct Case {
+    name: &'static str,
+    programs: usize,
+    change: fn(&Xdp, &Interface, &[Program]) -> crate::Result<Outcome>,
+}
+
+const CASES: [Case; 4] = [
+    Case { name: "attach to an empty interface", programs: 0, change: add },
+    Case { name: "add to a chain of two", programs: 2, change: add },
+    Case {
+        name: "take one of two out",
+        programs: 2,
+        change: |xdp, interface, programs| xdp.detach(interface, programs[1].id().unwrap()),
+    },
+    Case {
+        name: "take everything off",
+        programs: 2,
+        change: |xdp, interface, _| xdp.detach_all(interface),
+    },
+];
+
+fn add(xdp: &Xdp, interface: &Interface, _: &[Program]) -> crate::Result<Outcome> {
+    xdp.attach(interface, &mut counter().unwrap(), Mode::Native)
+}
+
+/// Everything that a failure must not change.
+fn state(xdp: &Xdp, interface: &Interface) -> Result<(Occupant, Vec<PathBuf>)> {
+    Ok((xdp.inspect(interface)?, pins()?))
+}
+
+/// Does the change with `plan` on a chain made for it. Afterwards nothing may be left.
+fn run(case: &Case, pair: &Pair, plan: Arc<Plan>) -> Result<bool> {
+    let baseline = Baseline::take()?;
+    let done = {
+        let (xdp, interface) = (with(Kernel::default())?, pair.interface()?);
+        let mut programs = Vec::new();
+        for number in 0..case.programs {
+            programs.push(if number == 0 { filter(BLOCKED)? } else { counter()? });
+            xdp.attach(&interface, &mut programs[number], Mode::Native)?;
+        }
+        let before = state(&xdp, &interface)?;
+        let result = (case.change)(&with(Kernel::with_fault(plan))?, &interface, &programs);
+        let after = state(&xdp, &interface)?;
+        if let Err(error) = &result {
+            ensure!(error.errno() == Some(ERRNO), "another error: {error}");
+            ensure!(after == before, "changed by a failure: {after:?}, before {before:?}");
+        } else {
+            let size = after.0.chain().map_or(0, |chain| chain.members.len());
+            ensure!(
+                after.0 != before.0 && size.abs_diff(case.programs) <= 2,
+                "half done: {after:?}"
+            );
+            ensure!(after.0.chain().is_none_or(super::Chain::is_whole), "not whole: {after:?}");
+        }
+        if !programs.is_empty() && after.0 != Occupant::Empty {
+            ensure!(blocked(pair)?, "the filter let a packet through");
+        }
+        if after.0 != Occupant::Empty {
+            xdp.detach_all(&interface)?;
+        }
+        result.is_ok()
+    };
+    baseline.assert_restored()?;
+    Ok(done)
+}
+
+fn blocked(pair: &Pair) -> Result<bool> {
+    let (socket, last) = (pair.listen(BLOCKED)?, pair.listen(9)?);
+    pair.send(BLOCKED, 3)?;
+    pair.send(9, 1)?;
+    ensure!(soon(|| Ok(received(&last)? > 0))?, "the last packet never came");
+    Ok(received(&socket)? == 0)
+}
+
+/// Makes every single system call of every change fail in turn.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_failure_at_any_call_leaves_the_old_chain_or_the_new_one() -> Result<()> {
+    let pair = Pair::new("fault", 10)?;
+    for case in &CASES {
+        let plan = Arc::new(Plan::record());
+        ensure!(run(case, &pair, Arc::clone(&plan))?, "{} fails without a fault", case.name);
+        let calls = plan.seen();
+        let mut done = Vec::new();
+        for (index, call) in calls.iter().enumerate() {
+            let outcome = run(case, &pair, Arc::new(Plan::fail_at(index, ERRNO)));
+            let outcome = outcome.map_err(|error| {
+                error.context(format!("{}: call {index}, {call}, of {calls:?}", case.name))
+            })?;
+            if outcome {
+                done.push(*call);
+            }
+        }
+        let swap = calls.iter().position(|call| *call == "RTM_SETLINK");
+        let after_swap = swap.map_or(&[][..], |swap| &calls[swap + 1..]);
+        ensure!(done == after_swap, "{}: done in spite of {done:?} of {calls:?}", case.name);
+        println!(
+            "{}: {} calls, {} rolled back, {} done in spite of it ({})",
+            case.name,
+            calls.len(),
+            calls.len() - done.len(),
+            done.len(),
+            done.join(" ")
+        );
+    }
+    Ok(())
+}
+
+/// Between our look at an empty interface and our attach, somebody else attaches a chain: we join it.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn the_first_attach_that_is_overtaken_starts_over() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let pair = Pair::new("first", 10)?;
+        let interface = pair.interface()?;
+        let other = interface.clone();
+        let plan = Arc::new(Plan::interrupt("RTM_SETLINK", move || {
+            let legacy = Xdp::builder().layout(Legacy).build().unwrap();
+            legacy.attach(&other, &mut filter(BLOCKED).unwrap(), Mode::Native).unwrap();
+        }));
+        let xdp = with(Kernel::with_fault(Arc::clone(&plan)))?;
+        xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+        let swaps = plan.seen().iter().filter(|call| **call == "RTM_SETLINK").count();
+        ensure!(swaps == 2, "{swaps} attempts");
+        let both = chain(&xdp, &interface)?;
+        ensure!(names(&both) == ["udp_filter", "packet_counter"] && both.is_whole(), "{both:?}");
+        ensure!(blocked(&pair)?);
+        xdp.detach_all(&interface)?;
+    }
+    baseline.assert_restored()
+}
+
+/// Between our look at a chain and our swap, somebody takes it off: we start a new one.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_swap_that_is_overtaken_starts_over() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let pair = Pair::new("swap", 10)?;
+        let interface = pair.interface()?;
+        let xdp = with(Kernel::default())?;
+        xdp.attach(&interface, &mut filter(BLOCKED)?, Mode::Native)?;
+        let old_pins = chain(&xdp, &interface)?.pins.unwrap();
+        let off = format!("-n {} link set uplink xdp off", pair.near.name);
+        let plan = Arc::new(Plan::interrupt("RTM_SETLINK", move || ip(&off).unwrap()));
+        let overtaken = with(Kernel::with_fault(Arc::clone(&plan)))?;
+        overtaken.attach(&interface, &mut counter()?, Mode::Native)?;
+        let swaps = plan.seen().iter().filter(|call| **call == "RTM_SETLINK").count();
+        ensure!(swaps == 2, "{swaps} attempts");
+        let new = chain(&xdp, &interface)?;
+        ensure!(names(&new) == ["packet_counter"] && new.is_whole(), "{new:?}");
+        // `ip` knows nothing of pins: those of the chain that it took off are still there.
+        for name in ["prog0-link", "prog0-prog"] {
+            std::fs::remove_file(old_pins.join(name))?;
+        }
+        std::fs::remove_dir(&old_pins)?;
+        xdp.detach_all(&interface)?;
+    }
+    baseline.assert_restored()
+}
+
+/// EBUSY has other causes than a race; then it is the error, and the change is not tried again.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_busy_interface_that_nobody_changed_is_an_error() -> Result<()> {
+    let pair = Pair::new("busy", 10)?;
+    let interface = pair.interface()?;
+    let plan = Arc::new(Plan::record());
+    with(Kernel::with_fault(Arc::clone(&plan)))?.attach(
+        &interface,
+        &mut counter()?,
+        Mode::Native,
+    )?;
+    let swap = plan.seen().iter().position(|call| *call == "RTM_SETLINK").unwrap();
+    let xdp = with(Kernel::default())?;
+    xdp.detach_all(&interface)?;
+
+    let plan = Arc::new(Plan::fail_at(swap, libc::EBUSY));
+    let busy = with(Kernel::with_fault(Arc::clone(&plan)))?;
+    let error = busy.attach(&interface, &mut counter()?, Mode::Native).unwrap_err();
+    ensure!(matches!(error.kind(), ErrorKind::Os { .. }), "{error}");
+    ensure!(error.errno() == Some(libc::EBUSY));
+    ensure!(xdp.inspect(&interface)? == Occupant::Empty);
+    Ok(())
+}
