@@ -228,9 +228,13 @@ impl Error {
         &self.0.object
     }
 
-    /// The errno behind the failure, where there is one.
+    /// The errno behind the failure, where the kernel gave one.
     pub fn errno(&self) -> Option<i32> {
-        self.0.kind.io().and_then(io::Error::raw_os_error)
+        match &self.0.kind {
+            ErrorKind::NoPrivilege { .. } => Some(libc::EPERM),
+            ErrorKind::NoInterface => Some(libc::ENODEV),
+            kind => kind.io().and_then(io::Error::raw_os_error),
+        }
     }
 }
 

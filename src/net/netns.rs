@@ -85,6 +85,29 @@ impl Netns {
         Self::open(Path::new(&format!("/proc/{pid}/ns/net")), format!("pid {pid}"))
     }
 
+    /// The namespace of PID 1 of `/proc`'s PID namespace: a host's own, or a container's.
+    ///
+    /// `/proc/1/ns/net` may be closed to us, even to a root of fewer capabilities than PID 1 has (ptrace(2),
+    /// access mode checking). Then it is told by the inode of `/proc/PID/net/dev`, which is one for each
+    /// namespace and open to all, and entered by way of another process. `None` if there is no such way: then
+    /// this process cannot enter it.
+    pub(crate) fn initial() -> Result<Option<Self>> {
+        let closed = |error: &Error| matches!(error.errno(), Some(libc::EACCES | libc::EPERM));
+        match Self::from_pid(1) {
+            Err(error) if closed(&error) => {}
+            other => return other.map(Some),
+        }
+        let Some(wanted) = net_files("1") else { return Ok(None) };
+        let processes = fs::read_dir("/proc").during("read", "/proc")?.filter_map(io::Result::ok);
+        let processes = processes.filter_map(|entry| entry.file_name().into_string().ok());
+        let numbers = processes.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        let found = std::iter::once("thread-self".to_owned())
+            .chain(numbers)
+            .filter(|process| net_files(process) == Some(wanted))
+            .find_map(|process| Self::from_path(format!("/proc/{process}/ns/net")).ok());
+        Ok(found)
+    }
+
     /// A namespace by a path that is bound to it.
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -168,6 +191,11 @@ impl Netns {
     }
 }
 
+/// What tells the namespace of a process, without a look at the namespace itself.
+fn net_files(process: &str) -> Option<u64> {
+    Some(fs::metadata(format!("/proc/{process}/net/dev")).ok()?.ino())
+}
+
 impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
@@ -217,6 +245,14 @@ mod tests {
         let current = Netns::current().unwrap();
         assert_eq!(current, Netns::from_pid(std::process::id()).unwrap());
         assert_eq!(current.id().unwrap().inode, current.inode());
+    }
+
+    #[test]
+    fn the_initial_namespace_is_found() {
+        let initial = Netns::initial().unwrap().expect("some process of it is open to us");
+        let there = initial.run(|| net_files("thread-self")).unwrap();
+        assert!(there.is_some());
+        assert_eq!(there, net_files("1"));
     }
 
     #[test]

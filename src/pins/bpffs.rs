@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{At, denied};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,19 +46,13 @@ impl Location {
                     self.path.display(),
                     ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" },
                 ),
-                _ => Error::new("mount bpffs on", self.path.display(), error),
+                _ => denied("mount bpffs on", &self.path, error),
             })?;
         }
         let directory = self.path.join(DIRECTORY);
         match kernel.mkdir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                let kind = match error.raw_os_error() {
-                    Some(libc::EACCES | libc::EPERM) => {
-                        ErrorKind::NoPrivilege { needs: "write access to the bpf file system" }
-                    }
-                    _ => error.into(),
-                };
-                Err(Error::new("make directory", directory.display(), kind))
+                Err(denied("make directory", &directory, error))
             }
             _ => Ok(directory),
         }
@@ -80,7 +75,7 @@ impl Location {
 fn is_bpffs(kernel: &Kernel, path: &Path) -> Result<bool> {
     match kernel.is_bpffs(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        other => other.during("look for bpffs at", path.display()),
+        other => other.at("look for bpffs at", path),
     }
 }
 

@@ -90,18 +90,20 @@ pub struct NetnsInode;
 /// for every other one. The default.
 #[derive(Clone, Debug)]
 pub struct Auto {
-    initial: NetnsId,
+    initial: Option<NetnsId>,
 }
 
 impl Auto {
-    /// With the namespace of PID 1 as the one that keeps the classic paths.
+    /// With the namespace of PID 1 as the one that keeps the classic paths. Where that one is closed to this
+    /// process, no namespace that it can work in is the one.
     pub fn detect() -> Result<Self> {
-        Ok(Self { initial: Netns::from_pid(1)?.id()?.clone() })
+        let initial = Netns::initial()?.map(|netns| netns.id().cloned()).transpose()?;
+        Ok(Self { initial })
     }
 
     /// With another namespace as the one that keeps the classic paths.
     pub fn with_initial(initial: NetnsId) -> Self {
-        Self { initial }
+        Self { initial: Some(initial) }
     }
 }
 
@@ -127,12 +129,15 @@ impl PinLayout for NetnsInode {
 
 impl PinLayout for Auto {
     fn scope(&self, netns: &NetnsId) -> PathBuf {
-        if netns.agrees_with(&self.initial) { Legacy.scope(netns) } else { NetnsInode.scope(netns) }
+        match &self.initial {
+            Some(initial) if netns.agrees_with(initial) => Legacy.scope(netns),
+            _ => NetnsInode.scope(netns),
+        }
     }
 
     fn netns_inode(&self, scope: &Path) -> Option<u64> {
         if scope.as_os_str().is_empty() {
-            return Some(self.initial.inode);
+            return self.initial.as_ref().map(|initial| initial.inode);
         }
         NetnsInode.netns_inode(scope)
     }

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{At, denied};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use std::fs::File;
 use std::io;
@@ -41,7 +42,7 @@ impl Lock {
 
     /// As [`acquire`](Lock::acquire), and also `None` if somebody else holds the lock now.
     pub(crate) fn try_acquire(kernel: &Kernel, path: &Path) -> Result<Option<Self>> {
-        Self::take(kernel, path, |file| kernel.try_lock(file).during("lock", path.display()))
+        Self::take(kernel, path, |file| kernel.try_lock(file).at("lock", path))
     }
 
     fn take(
@@ -51,16 +52,16 @@ impl Lock {
     ) -> Result<Option<Self>> {
         let file = match kernel.open_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.during("open", path.display())?,
+            other => other.at("open", path)?,
         };
         if !lock(&file)? {
             return Ok(None);
         }
-        let held = kernel.file_id(&file).during("lock", path.display())?;
+        let held = kernel.file_id(&file).at("lock", path)?;
         match kernel.path_id(path) {
             Ok(named) if named == held => Ok(Some(Self { _file: file, path: path.to_owned() })),
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::new("lock", path.display(), error))
+                Err(denied("lock", path, error))
             }
             _ => Ok(None),
         }
@@ -82,7 +83,7 @@ fn wait(kernel: &Kernel, file: &File, path: &Path, patience: Patience) -> Result
         return uninterrupted(kernel, file, path);
     };
     let start = Instant::now();
-    while !kernel.try_lock(file).during("lock", path.display())? {
+    while !kernel.try_lock(file).at("lock", path)? {
         if start.elapsed() >= limit {
             let kind = ErrorKind::LockTimeout { path: path.to_owned(), waited: limit };
             return Err(Error::new("lock", path.display(), kind));
@@ -96,7 +97,7 @@ fn uninterrupted(kernel: &Kernel, file: &File, path: &Path) -> Result<()> {
     loop {
         match kernel.lock(file) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other.during("lock", path.display()),
+            other => return other.at("lock", path),
         }
     }
 }

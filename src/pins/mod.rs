@@ -3,6 +3,10 @@
 //! Owns the `xdp` directory of a bpf file system and everything below it. Never touches an interface, and
 //! never removes a pin that the protocol did not put there. In libxdp: the bpffs functions of libxdp.c.
 
+use crate::error::{Error, ErrorKind, Result};
+use std::io;
+use std::path::Path;
+
 mod bpffs;
 mod layout;
 mod lock;
@@ -14,3 +18,25 @@ pub use layout::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub(crate) use lock::{Lock, Patience};
 pub(crate) use scope::Scope;
 pub(crate) use store::{PinnedDispatcher, Staging, Store};
+
+/// Gives a failed file operation its name and path.
+trait At<T> {
+    fn at(self, operation: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, operation: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| denied(operation, path, error))
+    }
+}
+
+/// The error of a file operation; in bpffs, a denied one means that the process is not root enough.
+fn denied(operation: &'static str, path: &Path, error: io::Error) -> Error {
+    let kind = match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => {
+            ErrorKind::NoPrivilege { needs: "access to the pins in bpffs" }
+        }
+        _ => error.into(),
+    };
+    Error::new(operation, path.display(), kind)
+}

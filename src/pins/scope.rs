@@ -5,7 +5,8 @@
 use super::layout;
 use super::lock::{Lock, Patience};
 use super::store::{PinnedDispatcher, Store};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{At, denied};
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::NetnsId;
 use crate::sys::Kernel;
 use std::io;
@@ -68,11 +69,11 @@ impl<'a> Draft<'a> {
             }
             other => other,
         };
-        made.during("make directory", path.display())?;
+        made.at("make directory", &path)?;
         let draft = Self { kernel, path, published: false };
         kernel
             .symlink(&encode(netns), &draft.path.join(IDENTITY))
-            .during("note the namespace in", draft.path.display())?;
+            .at("note the namespace in", &draft.path)?;
         Ok(draft)
     }
 
@@ -80,8 +81,8 @@ impl<'a> Draft<'a> {
     fn publish(mut self, path: &Path) -> Result<Lock> {
         let lock = Lock::try_acquire(self.kernel, &self.path)?;
         let lock = lock.ok_or_else(|| io::Error::from_raw_os_error(libc::EBUSY));
-        let lock = lock.during("lock", self.path.display())?;
-        self.kernel.rename(&self.path, path).during("make directory", path.display())?;
+        let lock = lock.at("lock", &self.path)?;
+        self.kernel.rename(&self.path, path).at("make directory", path)?;
         self.published = true;
         Ok(lock.renamed(path))
     }
@@ -166,7 +167,7 @@ impl Store {
     fn make_parents(&self, path: &Path) -> Result<()> {
         for parent in self.parents(path).into_iter().rev() {
             ignore(self.kernel().mkdir(parent), io::ErrorKind::AlreadyExists)
-                .during("make directory", parent.display())?;
+                .at("make directory", parent)?;
         }
         Ok(())
     }
@@ -227,7 +228,7 @@ fn owner(kernel: &Kernel, path: &Path, netns: &NetnsId) -> Result<Owner> {
             _ => Owner::Another,
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => unnoted(kernel, path),
-        Err(error) => Err(Error::new("read the owner of", path.display(), error)),
+        Err(error) => Err(denied("read the owner of", path, error)),
     }
 }
 
@@ -237,7 +238,7 @@ fn unnoted(kernel: &Kernel, path: &Path) -> Result<Owner> {
         Ok(entries) if entries.is_empty() => Ok(Owner::Nobody),
         Ok(_) => Ok(Owner::Another),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Owner::Nobody),
-        Err(error) => Err(Error::new("read", path.display(), error)),
+        Err(error) => Err(denied("read", path, error)),
     }
 }
 
@@ -249,7 +250,7 @@ fn set_aside(kernel: &Kernel, root: &Path, path: &Path, netns: &NetnsId) -> Resu
         match kernel.path_id(&aside) {
             Ok(_) => continue,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::new("look at", aside.display(), error)),
+            Err(error) => return Err(denied("look at", &aside, error)),
         }
         log::warn!(
             "{} belongs to a namespace that had inode {} before; it is now {}",
@@ -257,8 +258,7 @@ fn set_aside(kernel: &Kernel, root: &Path, path: &Path, netns: &NetnsId) -> Resu
             netns.inode,
             aside.display()
         );
-        return ignore(kernel.rename(path, &aside), io::ErrorKind::NotFound)
-            .during("set aside", path.display());
+        return ignore(kernel.rename(path, &aside), io::ErrorKind::NotFound).at("set aside", path);
     }
     Ok(())
 }

@@ -4,7 +4,8 @@
 
 use super::layout::{PinKey, PinLayout, SEARCH_DEPTH, parse_directory_name};
 use super::lock::{Lock, Patience};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::{At, denied};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use crate::sys::fs::EntryKind;
 use std::io;
@@ -64,7 +65,7 @@ impl Store {
         match self.kernel.path_id(&path) {
             Ok(_) => return Ok(Some(PinnedDispatcher { path })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::new("look at", path.display(), error)),
+            Err(error) => return Err(denied("look at", &path, error)),
         }
         self.search(&self.root, key.dispatcher, SEARCH_DEPTH)
     }
@@ -78,7 +79,7 @@ impl Store {
         let entries = match self.kernel.read_dir(below) {
             // Removed meanwhile by who holds its lock.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.during("read", below.display())?,
+            other => other.at("read", below)?,
         };
         for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory) {
             let found = match parse_directory_name(&entry.name) {
@@ -99,14 +100,12 @@ impl Store {
         let directory = PinnedDispatcher { path };
         if let Err(error) = self.kernel.mkdir(&directory.path) {
             if error.kind() != io::ErrorKind::AlreadyExists {
-                return Err(Error::new("make directory", directory.path.display(), error));
+                return Err(denied("make directory", &directory.path, error));
             }
             // The id is ours and fresh, and we hold the lock: what is here was left by a process that died
             // before its dispatcher, with the same id, was attached.
             directory.remove(&self.kernel)?;
-            self.kernel
-                .mkdir(&directory.path)
-                .during("make directory", directory.path.display())?;
+            self.kernel.mkdir(&directory.path).at("make directory", &directory.path)?;
         }
         Ok(Staging { kernel: &self.kernel, directory, kept: false })
     }
@@ -136,7 +135,7 @@ impl PinnedDispatcher {
         match kernel.open_pin(&path) {
             Ok(program) => Ok(Some(program)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::new("open pin", path.display(), pin_error(error))),
+            Err(error) => Err(denied("open pin", &path, error)),
         }
     }
 
@@ -146,7 +145,7 @@ impl PinnedDispatcher {
         match kernel.path_id(&path) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::new("look at", path.display(), error)),
+            Err(error) => Err(denied("look at", &path, error)),
         }
     }
 
@@ -156,19 +155,19 @@ impl PinnedDispatcher {
         let twice = |call: &dyn Fn() -> io::Result<()>| call().or_else(|_| call());
         let entries = kernel.read_dir(&self.path).or_else(|_| kernel.read_dir(&self.path));
         let mut foreign = None;
-        for entry in entries.during("read", self.path.display())? {
+        for entry in entries.at("read", &self.path)? {
             if entry.kind != EntryKind::Object || !is_pin_name(&entry.name) {
                 foreign = Some(entry.path);
                 continue;
             }
-            twice(&|| kernel.unlink(&entry.path)).during("remove", entry.path.display())?;
+            twice(&|| kernel.unlink(&entry.path)).at("remove", &entry.path)?;
         }
         if let Some(path) = foreign {
             let what = "not made by the dispatcher protocol".into();
             let kind = ErrorKind::UnexpectedPin { path, what };
             return Err(Error::new("remove", self.path.display(), kind));
         }
-        twice(&|| kernel.rmdir(&self.path)).during("remove", self.path.display())
+        twice(&|| kernel.rmdir(&self.path)).at("remove", &self.path)
     }
 }
 
@@ -178,14 +177,6 @@ fn is_pin_name(name: &str) -> bool {
         .strip_prefix("prog")
         .and_then(|rest| rest.strip_suffix("-prog").or_else(|| rest.strip_suffix("-link")));
     slot.is_some_and(|slot| matches!(slot.as_bytes(), [b'0'..=b'9']))
-}
-
-fn pin_error(error: io::Error) -> ErrorKind {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" },
-        Some(libc::EACCES) => ErrorKind::NoPrivilege { needs: "read access to the pin" },
-        _ => error.into(),
-    }
 }
 
 impl Staging<'_> {
@@ -200,9 +191,7 @@ impl Staging<'_> {
         let pins =
             [(self.directory.link_path(slot), link), (self.directory.program_path(slot), program)];
         for (path, object) in pins {
-            self.kernel
-                .pin(object, &path)
-                .map_err(|error| Error::new("pin", path.display(), pin_error(error)))?;
+            self.kernel.pin(object, &path).at("pin", &path)?;
         }
         Ok(())
     }

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+#
+# make demo          the main job, checked at every step
+# make test          all tests; those of chains in VMs with kernels 6.12 and 5.10
+# make test-kernels  the tests of chains on all four kernels
+# make bpf           builds the BPF objects again from their sources
+# make bench         how long an attach takes, in a VM
+#
+# Each installs what it needs (Debian 12, as root).
+
+.PHONY: demo test test-kernels bpf bench
+
+demo:
+	@tests/setup build
+	@cargo build --quiet --example quickstart
+	@cargo run --quiet --example quickstart
+
+test:
+	@tests/setup test
+	@tests/suite native
+	@tests/suite vm 6.12 5.10
+
+test-kernels:
+	@tests/setup test
+	@tests/suite vm 5.10 6.1 6.12 newest
+
+bpf:
+	@tests/setup test
+	@OXDP_BLESS=1 cargo test --quiet --test bpf_objects
+
+bench:
+	@tests/setup test
+	@cargo bench --quiet --bench attach --no-run
+	@benches/run

@@ -1,0 +1,258 @@
+//! What every kernel can show, a locked-down one too: errors, foreign programs, namespaces, environment.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+#[allow(dead_code, reason = "shared with the tests of chains, which need more of it")]
+mod support;
+
+use anyhow::{Context, Result, ensure};
+use oxdp::{ErrorKind, Features, Interface, Mode, Netns, Occupant, Program, Select, Support, Xdp};
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use support::lab::{Namespace, Pair, ip};
+use support::{Baseline, counter, object};
+use tempfile::TempDir;
+
+/// A bpf file system of our own, unmounted when dropped: the machine may have none.
+struct Bpffs(TempDir);
+
+impl Bpffs {
+    fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    /// The library mounts it when it needs it.
+    fn xdp(&self) -> Result<Xdp> {
+        Ok(Xdp::builder().bpffs(self.0.path()).mount_bpffs(true).build()?)
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        // Fails where nothing was mounted, which is as good.
+        let _ = Command::new("umount").arg("--quiet").arg(self.0.path()).status();
+    }
+}
+
+/// A kernel that refuses freplace is told as such, and nothing is left; another one attaches.
+#[test]
+fn without_freplace_the_error_says_so() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let (bpffs, pair) = (Bpffs::new()?, Pair::new("native", 10)?);
+        let xdp = bpffs.xdp()?;
+        let interface = pair.interface()?;
+        let features = Features::probe()?;
+        let attached = xdp.attach(&interface, &mut counter()?, Mode::Native);
+        match &features.freplace {
+            Support::Yes => {
+                ensure!(features.require_freplace().is_ok());
+                ensure!(attached?.dispatcher.is_some());
+                xdp.detach_all(&interface)?;
+            }
+            Support::No(why) => {
+                ensure!(why.contains("EPERM") || why.contains("error"), "{why}");
+                for error in [features.require_freplace().unwrap_err(), attached.unwrap_err()] {
+                    ensure!(matches!(error.kind(), ErrorKind::NoFreplace { .. }), "{error}");
+                }
+            }
+        }
+        ensure!(xdp.inspect(&interface)? == Occupant::Empty);
+    }
+    baseline.assert_restored()
+}
+
+/// A program that is no dispatcher is told by id and name, and left alone by every change.
+#[test]
+fn a_foreign_program_is_left_alone() -> Result<()> {
+    for (mode, how) in [(Mode::Native, "xdpdrv"), (Mode::Skb, "xdpgeneric")] {
+        let baseline = Baseline::take()?;
+        {
+            let (bpffs, pair) = (Bpffs::new()?, Pair::new("foreign", 10)?);
+            let xdp = bpffs.xdp()?;
+            let interface = pair.interface()?;
+            let object = object("xdp_pass.o");
+            let (netns, object) = (&pair.near.name, object.display());
+            ip(&format!("-n {netns} link set uplink {how} obj {object} sec xdp"))?;
+            let Occupant::Foreign(program) = xdp.inspect(&interface)? else {
+                anyhow::bail!("{:?}", xdp.inspect(&interface)?)
+            };
+            ensure!((program.name.as_str(), program.mode) == ("xdp_pass", mode), "{program:?}");
+            let id = format!("id {}", program.id);
+            for error in [
+                xdp.attach(&interface, &mut counter()?, Mode::Unspecified).unwrap_err(),
+                xdp.detach(&interface, program.id).unwrap_err(),
+                xdp.detach_all(&interface).unwrap_err(),
+            ] {
+                ensure!(matches!(error.kind(), ErrorKind::ForeignProgram(_)), "{error}");
+                let text = error.to_string();
+                ensure!(text.contains("xdp_pass") && text.contains(&id), "{text}");
+            }
+            ensure!(xdp.inspect(&interface)? == Occupant::Foreign(program));
+            ip(&format!("-n {netns} link set uplink {how} off"))?;
+            ensure!(xdp.inspect(&interface)? == Occupant::Empty);
+            let error = xdp.detach_all(&interface).unwrap_err();
+            ensure!(matches!(error.kind(), ErrorKind::NotAttached), "{error}");
+        }
+        baseline.assert_restored()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_namespace_found_in_four_ways_is_one() -> Result<()> {
+    let namespace = Namespace::new("ways")?;
+    let path = Path::new("/run/netns").join(&namespace.name);
+    let by_name = Netns::by_name(&namespace.name)?;
+    let by_path = Netns::from_path(&path)?;
+    let by_fd = Netns::from_fd(File::open(&path)?.into())?;
+    let mut sleeper =
+        Command::new("ip").args(["netns", "exec", &namespace.name, "sleep", "100"]).spawn()?;
+    // Until `ip` has entered the namespace, its process is still in ours.
+    let entered = support::lab::soon(|| Ok(Netns::from_pid(sleeper.id())? == by_name));
+    sleeper.kill()?;
+    sleeper.wait()?;
+    ensure!(entered?);
+    ensure!(by_name == by_path && by_path == by_fd && by_name != Netns::current()?);
+    ensure!(by_name.id()? == by_fd.id()? && by_name.id()?.inode == by_name.inode());
+    ensure!(by_name.id()? != Netns::current()?.id()?);
+    Ok(())
+}
+
+#[test]
+fn an_interface_is_of_its_namespace() -> Result<()> {
+    let pairs = [Pair::new("own-a", 10)?, Pair::new("own-b", 10)?];
+    let of = |pair: &Pair| Interface::by_index(&pair.near.netns, 10);
+    let [a, b] = pairs.each_ref().map(of);
+    let (a, b) = (a?, b?);
+    ensure!(a.name() == "uplink" && a.index() == b.index() && a != b);
+    let error = Interface::by_name(&Netns::current()?, "uplink").unwrap_err();
+    ensure!(matches!(error.kind(), ErrorKind::NoInterface), "{error}");
+    ip(&format!("-n {} link property add dev uplink altname {}", pairs[0].near.name, ALTNAME))?;
+    ensure!(Interface::by_name(&pairs[0].near.netns, ALTNAME)? == a);
+    Ok(())
+}
+
+const ALTNAME: &str = "a-name-of-more-than-fifteen-bytes";
+
+#[test]
+fn an_object_without_btf_is_refused() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let stripped = directory.path().join("stripped.o");
+    let status = Command::new("llvm-objcopy-14")
+        .args(["--remove-section=.BTF", "--remove-section=.BTF.ext", "--remove-section=.rel.BTF"])
+        .arg("--remove-section=.rel.BTF.ext")
+        .arg(object("xdp_pass.o"))
+        .arg(&stripped)
+        .status()
+        .context("running llvm-objcopy-14 (package llvm-14)")?;
+    ensure!(status.success());
+    let error = Program::from_file(&stripped, Select::Only).unwrap_err();
+    ensure!(matches!(error.kind(), ErrorKind::NoBtf), "{error}");
+    Ok(())
+}
+
+#[test]
+fn an_object_of_other_programs_is_refused() -> Result<()> {
+    let error = Program::from_file(object("socket_filter.o"), Select::Only).unwrap_err();
+    ensure!(matches!(error.kind(), ErrorKind::CorruptObject(_)), "{error}");
+    ensure!(error.to_string().contains("socket_filter"), "{error}");
+    let error = Program::from_file(object("two_programs.o"), Select::Only).unwrap_err();
+    ensure!(
+        matches!(error.kind(), ErrorKind::AmbiguousProgram { available } if available.len() == 2),
+        "{error}"
+    );
+    Ok(())
+}
+
+/// A child of this test with other credentials or another environment: itself, called again for one test.
+fn child(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    command
+}
+
+fn passed(output: &Output) -> Result<()> {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
+    Ok(())
+}
+
+#[test]
+fn without_privilege_the_error_says_what_is_needed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    // The user nobody must be able to read the test, wherever the checkout lies.
+    let copy = directory.path().join("test");
+    std::fs::copy(std::env::current_exe()?, &copy)?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open)?;
+    let mut command = Command::new(copy);
+    command.args(["--exact", "child_without_privilege", "--ignored", "--nocapture"]);
+    passed(&command.uid(65534).gid(65534).current_dir("/").output()?)
+}
+
+#[test]
+#[ignore = "run by without_privilege_the_error_says_what_is_needed, as another user"]
+fn child_without_privilege() -> Result<()> {
+    let lo = Interface::by_name(&Netns::current()?, "lo")?;
+    let filter = include_bytes!("../bpf/prebuilt/udp_filter.o");
+    let mut program = Program::from_bytes(filter, Select::Only)?;
+    let xdp = Xdp::new()?;
+    ensure!(xdp.inspect(&lo)? == Occupant::Empty, "looking needs no privilege here");
+    let error = xdp.attach(&lo, &mut program, Mode::Skb).unwrap_err();
+    let expected = matches!(error.kind(), ErrorKind::NoPrivilege { .. } | ErrorKind::NoBpffs(_));
+    ensure!(expected, "{error}");
+    let error = Features::probe().unwrap_err();
+    ensure!(matches!(error.kind(), ErrorKind::NoPrivilege { .. }), "{error}");
+    let error = oxdp::Census::take().unwrap_err();
+    ensure!(matches!(error.kind(), ErrorKind::NoPrivilege { .. }), "{error}");
+    Ok(())
+}
+
+/// `LIBXDP_BPFFS` alone finds nothing where nothing is mounted; with `LIBXDP_BPFFS_AUTOMOUNT=1` it is
+/// mounted. Each in a mount namespace of its own, so nothing stays mounted.
+#[test]
+fn the_environment_says_where_bpffs_is() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    for (automount, expected) in [(None, "missing"), (Some("0"), "missing"), (Some("1"), "mounted")]
+    {
+        let itself = child("child_with_environment");
+        let mut command = Command::new("unshare");
+        command.arg("--mount").arg(itself.get_program()).args(itself.get_args());
+        command.env("LIBXDP_BPFFS", directory.path()).env("OXDP_EXPECTED", expected);
+        command.env_remove("LIBXDP_BPFFS_AUTOMOUNT");
+        if let Some(value) = automount {
+            command.env("LIBXDP_BPFFS_AUTOMOUNT", value);
+        }
+        passed(&command.output()?)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "run by the_environment_says_where_bpffs_is, with an environment of its own"]
+fn child_with_environment() -> Result<()> {
+    let place = std::env::var("LIBXDP_BPFFS")?;
+    let lo = Interface::by_name(&Netns::current()?, "lo")?;
+    let attached = Xdp::new()?.attach(&lo, &mut counter()?, Mode::Skb);
+    if std::env::var("OXDP_EXPECTED")? == "missing" {
+        let error = attached.unwrap_err();
+        ensure!(
+            matches!(error.kind(), ErrorKind::NoBpffs(path) if path == Path::new(&place)),
+            "{error}"
+        );
+        ensure!(error.to_string().contains("LIBXDP_BPFFS_AUTOMOUNT"), "{error}");
+        return Ok(());
+    }
+    // Whether or not this kernel lets the program be attached, bpffs is there now.
+    let pinned = attached.map(|outcome| outcome.pins);
+    ensure!(Path::new(&place).join("xdp").is_dir(), "{pinned:?}");
+    if let Ok(pins) = pinned {
+        ensure!(pins.is_some_and(|pins| pins.starts_with(&place)));
+        Xdp::new()?.detach_all(&lo)?;
+    }
+    Ok(())
+}
