@@ -1,6 +1,6 @@
-//! What BPF objects are in the kernel, so that a program can see that it has left none behind.
-
 #![forbid(unsafe_code)]
+
+//! What BPF objects are in the kernel, so that a program can see that it has left none behind.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;

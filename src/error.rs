@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 //! What went wrong: while doing what, to what, and why.
 
 use crate::dispatcher::ForeignProgram;
@@ -111,6 +113,10 @@ pub enum ErrorKind {
         /// The version that is written.
         written: u8,
     },
+
+    /// The dispatcher on the interface is bound to its device, which this release does not do.
+    #[error("the chain is bound to its device; this release does not change such chains")]
+    DeviceBound,
 
     /// The chain is attached in another mode than the one asked for.
     #[error("the chain is attached in {attached} mode, not {asked}")]

@@ -1,4 +1,50 @@
-//! placeholder
+//! Many XDP programs on one network interface, in many network namespaces.
+//!
+//! The kernel runs one XDP program per interface. `oxdp` puts a *dispatcher* there, which calls up to ten
+//! component programs in the order of their priorities; each is an extension program (freplace) in a slot of
+//! the dispatcher, and goes on living in bpffs when the process ends. The protocol is that of C libxdp, and
+//! chains made by it are read here. What C libxdp cannot do: many network namespaces on one bpffs. Here the
+//! namespace is part of the pin's path, by way of a [`PinLayout`].
+//!
+//! ```no_run
+//! use oxdp::{Interface, Mode, Netns, Program, Select, Xdp};
+//!
+//! # fn main() -> oxdp::Result<()> {
+//! let xdp = Xdp::new()?;
+//! let pod = Netns::from_pid(4711)?;
+//! let eth0 = Interface::by_name(&pod, "eth0")?;
+//!
+//! let mut filter = Program::from_file("udp_filter.o", Select::Only)?;
+//! filter.set_priority(10)?;
+//! xdp.attach(&eth0, &mut filter, Mode::Native)?;
+//!
+//! for member in &xdp.inspect(&eth0)?.chain().expect("just attached").members {
+//!     println!("{}: {:?} after {}", member.slot, member.component, member.actions);
+//! }
+//! xdp.detach(&eth0, filter.id().expect("loaded"))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! - A change takes effect between two packets, or not at all. Every error leaves the interface, the kernel
+//!   and bpffs as they were; a process that is killed leaves the old chain or the new one.
+//! - The calling thread never changes its namespaces. Work in another one is done on a short-lived thread.
+//! - Nothing is printed. What happens on the way goes to the [`log`] facade, targets `oxdp::…`. libbpf, which
+//!   opens ELF objects, prints by one callback for the whole process; the first object that is opened here
+//!   sets it to go to `log` too (target `oxdp::libbpf`).
+//!
+//! # What it needs
+//!
+//! Linux 5.10 or newer, little-endian; `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`; a bpf file system (mounted on
+//! `/sys/fs/bpf`, or where `LIBXDP_BPFFS` says). A locked-down kernel (lockdown "integrity") refuses extension
+//! programs: [`Features::probe`] tells. On kernels before 5.11 `RLIMIT_MEMLOCK` is lifted when it is in the way.
+//! Building needs a C compiler, libelf and zlib, for libbpf, and no clang: the BPF programs are prebuilt.
+
+#[cfg(not(all(target_os = "linux", target_endian = "little")))]
+compile_error!("oxdp is for little-endian Linux: its BPF programs are prebuilt for that");
+
 // The tests' lab speaks of the crate by its name.
 #[cfg(test)]
 extern crate self as oxdp;
@@ -20,3 +66,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use net::{Interface, Mode, Netns, NetnsId};
 pub use pins::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub use program::{ChainActions, Map, Program, Select};
+
+/// The example of the front page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,9 +1,9 @@
+#![forbid(unsafe_code)]
+
 //! Many programs on one interface: the dispatcher protocol.
 //!
 //! Owns the wire format, the order of programs, and the one transaction that changes a chain. Holds no state
 //! between calls: what the kernel and bpffs say is all there is. In libxdp: `struct xdp_multiprog`.
-
-#![forbid(unsafe_code)]
 
 mod config;
 #[cfg(test)]

@@ -211,6 +211,8 @@ impl<'a> Transaction<'a> {
             missing if !missing.is_empty() => {
                 ErrorKind::DamagedChain { dispatcher: chain.id, missing }
             }
+            // A new dispatcher would not be, and its programs would lose the device's hints.
+            _ if chain.config.is_device_bound => ErrorKind::DeviceBound,
             _ => {
                 let members = chain.members.iter().enumerate();
                 return Ok(members

@@ -1,7 +1,5 @@
 //! What is attached to an interface, and the compare-and-swap that changes it.
 
-#![forbid(unsafe_code)]
-
 use super::Interface;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;

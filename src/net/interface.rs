@@ -1,7 +1,5 @@
 //! An interface in a namespace.
 
-#![forbid(unsafe_code)]
-
 use super::Netns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;

@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 //! Where programs are attached: network namespaces and their interfaces, as values.
 //!
 //! Owns the descriptors and identities of namespaces and the netlink side of an attach. Never changes the

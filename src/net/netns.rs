@@ -1,7 +1,5 @@
 //! A network namespace as a value.
 
-#![forbid(unsafe_code)]
-
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use once_cell::sync::OnceCell;

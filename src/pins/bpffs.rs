@@ -1,7 +1,5 @@
 //! Where the bpf file system is, and mounting one when that is allowed.
 
-#![forbid(unsafe_code)]
-
 use super::{At, denied};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;

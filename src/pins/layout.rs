@@ -1,7 +1,5 @@
 //! From a dispatcher to the path of its pins, and back. Pure.
 
-#![forbid(unsafe_code)]
-
 use crate::error::Result;
 use crate::net::{Netns, NetnsId};
 use std::fmt;

@@ -1,7 +1,5 @@
 //! The lock over a scope: flock(2) on its directory, as C libxdp takes it on `xdp`.
 
-#![forbid(unsafe_code)]
-
 use super::{At, denied};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;

@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 //! What outlives the process: programs and links pinned in bpffs, and the lock over them.
 //!
 //! Owns the `xdp` directory of a bpf file system and everything below it. Never touches an interface, and

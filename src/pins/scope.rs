@@ -1,7 +1,5 @@
 //! The directory of one namespace: made with a note of whose it is, and set aside when that one is dead.
 
-#![forbid(unsafe_code)]
-
 use super::layout;
 use super::lock::{Lock, Patience};
 use super::store::{PinnedDispatcher, Store};

@@ -1,7 +1,5 @@
 //! Dispatchers' pin directories: found, read, staged, removed.
 
-#![forbid(unsafe_code)]
-
 use super::layout::{PinKey, PinLayout, SEARCH_DEPTH, parse_directory_name};
 use super::lock::{Lock, Patience};
 use super::{At, denied};

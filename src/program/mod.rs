@@ -1,9 +1,9 @@
+#![forbid(unsafe_code)]
+
 //! One XDP program: where it comes from, its place in a chain, and its maps.
 //!
 //! Owns the opened object and, once loaded, its maps and program. Never attaches anything. In libxdp:
 //! `struct xdp_program`.
-
-#![forbid(unsafe_code)]
 
 mod actions;
 mod btf;

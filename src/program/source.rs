@@ -75,7 +75,8 @@ impl Program {
 
     fn open(elf: Arc<[u8]>, select: Select<'_>, label: &str) -> Result<Self> {
         const OPEN: &str = "open";
-        let object = Kernel::default().object_open(&elf).map_err(|error| corrupt(error, label))?;
+        let mut object =
+            Kernel::default().object_open(&elf).map_err(|error| corrupt(error, label))?;
         let entry = choose(&object.programs(), select).during(OPEN, label)?;
         let btf = object.btf().ok_or(ErrorKind::NoBtf).during(OPEN, label)?;
         let config = Btf::parse(btf)
@@ -240,7 +241,7 @@ impl Program {
     }
 
     /// The opened object; opened again if a failed load has spent it.
-    fn opened(&mut self) -> Result<&Object> {
+    fn opened(&mut self) -> Result<&mut Object> {
         match &mut self.state {
             State::Loaded(object, _) | State::Opened(Some(object)) => Ok(object),
             State::Opened(slot) => {

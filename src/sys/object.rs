@@ -136,8 +136,9 @@ impl Object {
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
-    /// The object's BTF as bytes; `None` if it has none.
-    pub(crate) fn btf(&self) -> Option<Vec<u8>> {
+    /// The object's BTF as bytes; `None` if it has none. Takes `&mut`: libbpf may put the bytes together, and
+    /// keep them, when they are asked for.
+    pub(crate) fn btf(&mut self) -> Option<Vec<u8>> {
         // SAFETY: the object is open.
         let btf = unsafe { bpf_sys::bpf_object__btf(self.0.as_ptr()) };
         if btf.is_null() {

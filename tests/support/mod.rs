@@ -8,6 +8,16 @@ use std::path::{Path, PathBuf};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
+/// With the machine's bpffs, mounted if need be, and the default layout.
+pub(crate) fn xdp() -> Result<Xdp> {
+    Ok(Xdp::builder().mount_bpffs(true).build()?)
+}
+
+/// The id of a program that is loaded; 0, which none has, if it is not.
+pub(crate) fn id(program: &Program) -> u32 {
+    program.id().unwrap_or_default()
+}
+
 /// A shipped object, or one of `tests/bpf`.
 pub(crate) fn object(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,15 +1,19 @@
 //! Thin bpf(2) calls: one method, one command, one system call.
 
+mod attr;
+
 use super::Kernel;
 use super::fs::c_path;
+use attr::{
+    BtfLoadAttr, IdAttr, InfoAttr, LinkCreateAttr, MapCreateAttr, MapElementAttr, NAME_LENGTH,
+    ObjectAttr, ProgramLoadAttr,
+};
 use libbpf_sys as bpf_sys;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-/// `BPF_OBJ_NAME_LEN`, the closing NUL included.
-const NAME_LENGTH: usize = 16;
 /// How often a program load is tried again after EAGAIN: the verifier gives up when a signal comes.
 const LOAD_ATTEMPTS: u32 = 5;
 /// What the verifier may say about a refused program, in bytes.
@@ -79,104 +83,6 @@ impl From<io::Error> for LoadError {
     fn from(source: io::Error) -> Self {
         Self { source, log: String::new() }
     }
-}
-
-// The members of `union bpf_attr` (include/uapi/linux/bpf.h) that we use, each as far as we fill
-// it: the kernel takes a shorter attr and reads the rest as zeroes. None has padding.
-
-#[repr(C)]
-#[derive(Default)]
-struct MapCreateAttr {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    map_name: [u8; NAME_LENGTH],
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct MapElementAttr {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct ProgramLoadAttr {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-    prog_name: [u8; NAME_LENGTH],
-    prog_ifindex: u32,
-    expected_attach_type: u32,
-    prog_btf_fd: u32,
-    func_info_rec_size: u32,
-    func_info: u64,
-    func_info_cnt: u32,
-    line_info_rec_size: u32,
-    line_info: u64,
-    line_info_cnt: u32,
-    attach_btf_id: u32,
-    attach_prog_fd: u32,
-    padding: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct BtfLoadAttr {
-    btf: u64,
-    log_buf: u64,
-    btf_size: u32,
-    log_size: u32,
-    log_level: u32,
-    padding: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct ObjectAttr {
-    pathname: u64,
-    bpf_fd: u32,
-    file_flags: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct IdAttr {
-    id: u32,
-    next_id: u32,
-    open_flags: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct InfoAttr {
-    bpf_fd: u32,
-    info_len: u32,
-    info: u64,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct LinkCreateAttr {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-    target_btf_id: u32,
 }
 
 /// One bpf(2) call.
@@ -571,22 +477,6 @@ fn load(spec: &ProgramSpec<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::mem::offset_of;
-
-    /// Our attrs against the full union of libbpf's headers.
-    #[test]
-    fn attrs_have_the_kernel_s_layout() {
-        type Create = bpf_sys::bpf_attr__bindgen_ty_1;
-        type Load = bpf_sys::bpf_attr__bindgen_ty_4;
-        assert_eq!(offset_of!(MapCreateAttr, map_name), offset_of!(Create, map_name));
-        assert_eq!(offset_of!(ProgramLoadAttr, prog_name), offset_of!(Load, prog_name));
-        assert_eq!(offset_of!(ProgramLoadAttr, prog_btf_fd), offset_of!(Load, prog_btf_fd));
-        assert_eq!(offset_of!(ProgramLoadAttr, func_info_cnt), offset_of!(Load, func_info_cnt));
-        assert_eq!(offset_of!(ProgramLoadAttr, attach_btf_id), offset_of!(Load, attach_btf_id));
-        assert_eq!(size_of::<MapElementAttr>(), 32);
-        assert_eq!(size_of::<LinkCreateAttr>(), 20);
-        assert_eq!(size_of::<ProgramLoadAttr>(), 120);
-    }
 
     #[test]
     fn names_are_cut_and_closed() {
