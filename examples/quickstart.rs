@@ -115,49 +115,55 @@ impl Side {
         }
     }
 
-    /// Prints the interface's chain with what each program has counted.
-    fn print(&self, xdp: &Xdp) -> Result<()> {
-        let netns = self.interface.netns().inode();
-        print!(
-            "  {}: uplink, ifindex {}, netns inode {netns}: ",
-            self.name,
-            self.interface.index()
-        );
-        let chain = match xdp.inspect(&self.interface)? {
+    /// Prints the interface's chain, and what each program has counted by now and had `before`.
+    fn print(&self, xdp: &Xdp, before: Counts) -> Result<()> {
+        let interface = &self.interface;
+        print!("  {:<4} ", self.name);
+        print!("uplink, ifindex {}, netns inode {}", interface.index(), interface.netns().inode());
+        let chain = match xdp.inspect(interface)? {
             Occupant::Empty => {
-                println!("no program");
+                println!(": no program");
                 return Ok(());
             }
             Occupant::Chain(chain) => chain,
             other => bail!("somebody else's program: {other:?}"),
         };
-        println!(
-            "dispatcher {} (version {}, {} mode)",
-            chain.dispatcher, chain.version, chain.mode
-        );
-        println!("     slot program         id  priority  goes on after  seen  dropped  pinned at");
+        let pins = chain.pins.as_deref().context("the chain has lost its pins")?.display();
+        println!(": dispatcher {}, {} mode", chain.dispatcher, chain.mode);
+        println!("       pinned in {pins}");
+        println!("       slot  program         id  priority  goes on after       seen    dropped");
+        let now = self.counts();
         for member in &chain.members {
             let Some(component) = &member.component else { bail!("slot {} is empty", member.slot) };
-            let traffic = self.counted(component.id)?;
+            let is_filter = self.filter.id() == Some(component.id);
+            let of = |counts: Counts| if is_filter { counts.filter } else { counts.counter };
+            let (old, new) = (of(before), of(now));
             println!(
-                "     {:<4} {:<14} {:>3} {:>9}  {:<13} {:>5} {:>8}  {}",
+                "       {:<4}  {:<14} {:>3}  {:>8}  {:<13} {:>10} {:>10}",
                 member.slot,
                 component.name,
                 component.id,
                 member.priority,
                 member.actions,
-                traffic.seen,
-                traffic.dropped,
-                component.pin.display()
+                format!("{} -> {}", old.seen, new.seen),
+                format!("{} -> {}", old.dropped, new.dropped),
             );
         }
         Ok(())
     }
 
-    fn counted(&self, id: u32) -> Result<Traffic> {
-        let program = [&self.filter, &self.counter].into_iter().find(|p| p.id() == Some(id));
-        traffic_of(program.context("a program that is not ours")?)
+    /// What both programs have counted; one that is not loaded yet, nothing.
+    fn counts(&self) -> Counts {
+        let of = |program| traffic_of(program).unwrap_or_default();
+        Counts { filter: of(&self.filter), counter: of(&self.counter) }
     }
+}
+
+/// What the two programs of a side have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    filter: Traffic,
+    counter: Traffic,
 }
 
 fn traffic_of(program: &Program) -> Result<Traffic> {
@@ -177,7 +183,7 @@ struct Checks {
 
 impl Checks {
     fn that(&mut self, holds: bool, what: &str) {
-        println!("  {} {what}", if holds { "ok:    " } else { "FAILED:" });
+        println!("  {:<7} {what}", if holds { "ok:" } else { "FAILED:" });
         self.failed += usize::from(!holds);
     }
 
@@ -223,10 +229,11 @@ impl Demo {
     /// Sends packets on each side, shows it, and checks what got through to the two ports.
     fn traffic(&mut self, wanted: [(usize, usize); 2]) -> Result<()> {
         for (side, wanted) in self.sides.iter().zip(wanted) {
+            let before = side.counts();
             let through = side.traffic()?;
-            side.print(&self.xdp)?;
+            side.print(&self.xdp, before)?;
             let what = format!(
-                "{}: {} of {COUNT} packets get through to port {BLOCKED}, {} of {COUNT} to port {OPEN}",
+                "{}: {} of {COUNT} packets reach port {BLOCKED}, {} of {COUNT} reach port {OPEN}",
                 side.name, wanted.0, wanted.1
             );
             self.checks.same(&through, &wanted, &what);
@@ -243,8 +250,8 @@ impl Demo {
         what: &str,
     ) -> Result<()> {
         let side = self.sides.get(side).context("two sides")?;
-        let counts = [traffic_of(&side.filter)?, traffic_of(&side.counter).unwrap_or_default()];
-        self.checks.same(&counts, &[filter, counter], &format!("{}: {what}", side.name));
+        let wanted = Counts { filter, counter };
+        self.checks.same(&side.counts(), &wanted, &format!("{}: {what}", side.name));
         Ok(())
     }
 
