@@ -8,13 +8,13 @@ mod support;
 
 use anyhow::{Context, Result, ensure};
 use oxdp::{
-    ChainActions, ErrorKind, Features, Legacy, MAX_PROGRAMS, Mode, NetnsInode, Occupant, Program,
-    Select, Support, Xdp,
+    ChainActions, ErrorKind, Features, Interface, Legacy, MAX_PROGRAMS, Mode, Netns, NetnsId,
+    NetnsInode, Occupant, PinLayout, Program, Select, Support, Xdp,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use support::lab::{Pair, received, soon};
+use support::lab::{Pair, ip, received, soon};
 use support::{BPFFS, Baseline, chain, counter, filter, id, names, object, program, seen, xdp};
 
 /// The packets that get through to a port, of ten that are sent.
@@ -316,6 +316,79 @@ fn a_chain_stays_where_it_was_made() -> Result<()> {
         ensure!(chain(&legacy, &interface)?.pins.unwrap().parent() == Some(scope.as_path()));
         legacy.detach_all(&interface)?;
         ensure!(!scope.exists());
+    }
+    baseline.assert_restored()
+}
+
+/// Where C libxdp looks for them.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn the_initial_namespace_keeps_the_classic_paths() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        ip("link add oxdp-near type veth peer name oxdp-far")?;
+        let near = Interface::by_name(&Netns::current()?, "oxdp-near")?;
+        let xdp = xdp()?;
+        let attached = xdp.attach(&near, &mut counter()?, Mode::Native)?;
+        let name = format!("dispatch-{}-{}", near.index(), attached.dispatcher.unwrap());
+        ensure!(attached.pins == Some(Path::new(BPFFS).join("xdp").join(name)), "{attached:?}");
+        xdp.detach_all(&near)?;
+        ip("link del oxdp-near")?;
+    }
+    baseline.assert_restored()
+}
+
+/// A directory for each namespace below one for all, as an agent would want it.
+#[derive(Debug)]
+struct Agent;
+
+impl PinLayout for Agent {
+    fn scope(&self, netns: &NetnsId) -> PathBuf {
+        format!("agent/pods/{}", netns.inode).into()
+    }
+
+    fn netns_inode(&self, scope: &Path) -> Option<u64> {
+        scope.strip_prefix("agent/pods").ok()?.to_str()?.parse().ok()
+    }
+}
+
+/// One that would have pins made outside of bpffs's `xdp`.
+#[derive(Debug)]
+struct Outside;
+
+impl PinLayout for Outside {
+    fn scope(&self, _: &NetnsId) -> PathBuf {
+        "../elsewhere".into()
+    }
+
+    fn netns_inode(&self, _: &Path) -> Option<u64> {
+        None
+    }
+}
+
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_layout_of_one_s_own() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let pair = Pair::new("agent", 10)?;
+        let interface = pair.interface()?;
+        let agent = Xdp::builder().layout(Agent).build()?;
+        agent.attach(&interface, &mut counter()?, Mode::Native)?;
+        let scope = Agent.scope(interface.netns().id()?);
+        let of_agent = chain(&agent, &interface)?;
+        let pins = of_agent.pins.clone().unwrap();
+        ensure!(pins.parent() == Some(Path::new(BPFFS).join("xdp").join(scope).as_path()));
+        // Whoever does not know the layout finds the chain all the same, and leaves it where it is.
+        let (other, mut second) = (xdp()?, filter(7777)?);
+        ensure!(chain(&other, &interface)? == of_agent);
+        other.attach(&interface, &mut second, Mode::Native)?;
+        ensure!(chain(&other, &interface)?.pins.unwrap().parent() == pins.parent());
+        agent.detach_all(&interface)?;
+
+        let outside = Xdp::builder().layout(Outside).build()?;
+        let error = outside.attach(&interface, &mut counter()?, Mode::Native).unwrap_err();
+        ensure!(matches!(error.kind(), ErrorKind::BadLayout(_)), "{error}");
     }
     baseline.assert_restored()
 }
