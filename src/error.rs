@@ -138,6 +138,13 @@ pub enum ErrorKind {
         message: String,
     },
 
+    /// The program is in the chain already.
+    #[error("program {id} is in the chain already")]
+    AlreadyAttached {
+        /// Its id.
+        id: u32,
+    },
+
     /// No chain on the interface, or the program is not in it.
     #[error("not attached here")]
     NotAttached,

@@ -184,6 +184,12 @@ fn several_programs_in_one_change() -> Result<()> {
         let both = chain(&xdp, &interface)?;
         ensure!(Some(both.dispatcher) == outcome.dispatcher);
         ensure!(names(&both) == ["udp_filter", "packet_counter"]);
+        let again = xdp.attach(&interface, &mut counter, Mode::Native).unwrap_err();
+        ensure!(
+            matches!(again.kind(), ErrorKind::AlreadyAttached { id } if *id == support::id(&counter)),
+            "{again}"
+        );
+        ensure!(chain(&xdp, &interface)? == both);
         let error = xdp.attach_all(&interface, &mut [], Mode::Native).unwrap_err();
         ensure!(error.errno() == Some(libc::EINVAL));
         xdp.detach_all(&interface)?;
@@ -329,7 +335,8 @@ fn the_initial_namespace_keeps_the_classic_paths() -> Result<()> {
         ip("link add oxdp-near type veth peer name oxdp-far")?;
         let near = Interface::by_name(&Netns::current()?, "oxdp-near")?;
         let xdp = xdp()?;
-        let attached = xdp.attach(&near, &mut counter()?, Mode::Native)?;
+        let attached = xdp.attach(&near, &mut counter()?, Mode::Unspecified)?;
+        ensure!(attached.mode == Mode::Native, "the kernel's choice: {attached:?}");
         let name = format!("dispatch-{}-{}", near.index(), attached.dispatcher.unwrap());
         ensure!(attached.pins == Some(Path::new(BPFFS).join("xdp").join(name)), "{attached:?}");
         xdp.detach_all(&near)?;

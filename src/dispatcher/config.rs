@@ -45,6 +45,11 @@ pub(super) struct Config {
 }
 
 impl Config {
+    /// Whether a record of some version is this long, in bytes. Asked before as much is read.
+    pub(super) fn has_size(size: u32) -> bool {
+        SIZES.iter().any(|(_, known)| u32::try_from(*known) == Ok(size))
+    }
+
     /// Reads the record. `None` if it is none of the three: another size, magic or version, or too many slots.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let &(version, _) = SIZES.iter().find(|(_, size)| *size == bytes.len())?;

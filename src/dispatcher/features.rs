@@ -67,20 +67,24 @@ fn probe_freplace(kernel: &Kernel) -> Result<Support> {
     let loaded = load::program(kernel, &XDP_PASS, None, BPF_PROG_TYPE_EXT, 0, target);
     let component = match loaded {
         Ok(component) => component,
-        Err(error) => return refusal("loading an extension program", error.source),
+        Err(error) => return refusal(kernel, "loading an extension program", error.source),
     };
     for dispatcher in [first, second] {
         let target = dispatcher.program.as_fd();
         if let Err(error) = kernel.link_extension(component.as_fd(), target, function.btf_id) {
-            return refusal("linking an extension program", error);
+            return refusal(kernel, "linking an extension program", error);
         }
     }
     Ok(Support::Yes)
 }
 
 /// The kernel's "no" is an answer; a want of memory or descriptors is not.
-fn refusal(what: &str, error: io::Error) -> Result<Support> {
+fn refusal(kernel: &Kernel, what: &str, error: io::Error) -> Result<Support> {
     match error.raw_os_error() {
+        Some(libc::EPERM) if !kernel.may_extend() => {
+            let kind = ErrorKind::NoPrivilege { needs: "CAP_PERFMON or CAP_SYS_ADMIN" };
+            Err(Error::new("probe", "freplace", kind))
+        }
         Some(libc::EPERM) => Ok(Support::No(format!(
             "{what} is refused with EPERM although other programs load, as on a locked-down kernel"
         ))),

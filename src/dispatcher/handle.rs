@@ -99,7 +99,8 @@ impl Xdp {
     /// between two packets. On any error nothing has changed.
     ///
     /// # Errors
-    /// [`ErrorKind::ChainFull`], [`ErrorKind::ForeignProgram`], [`ErrorKind::DamagedChain`],
+    /// [`ErrorKind::ChainFull`], [`ErrorKind::AlreadyAttached`], [`ErrorKind::ForeignProgram`],
+    /// [`ErrorKind::DamagedChain`], [`ErrorKind::DeviceBound`],
     /// [`ErrorKind::ModeConflict`], [`ErrorKind::ModeUnsupported`], [`ErrorKind::ProtocolVersion`],
     /// [`ErrorKind::Rejected`], [`ErrorKind::NoFreplace`], [`ErrorKind::NoPrivilege`],
     /// [`ErrorKind::NoBpffs`], [`ErrorKind::NoInterface`], [`ErrorKind::LockTimeout`],
@@ -158,12 +159,16 @@ impl Xdp {
     #[doc(alias = "xdp_multiprog__get_from_ifindex")]
     pub fn inspect(&self, interface: &Interface) -> Result<Occupant> {
         let attachment = Attachment::open(&self.kernel, interface)?;
+        let store = match self.location.look(&self.kernel) {
+            Ok(root) => Some(self.store_at(root)),
+            Err(error) if matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
+            Err(error) => return Err(error),
+        };
         for _ in 0..LOOKS {
             let Some(attached) = attachment.query()? else {
                 return Ok(Occupant::Empty);
             };
-            let store = || Ok(self.store_at(self.location.look(&self.kernel)?));
-            let live = inspect::read(&self.kernel, &store, interface, attached)?;
+            let live = inspect::read(&self.kernel, store.as_ref(), interface, attached)?;
             // A chain that was replaced half-way through looks damaged, and is not.
             if let Some(live) = live
                 && attachment.query()? == Some(attached)

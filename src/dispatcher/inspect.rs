@@ -132,12 +132,18 @@ pub(super) enum Live {
     Foreign(ForeignProgram),
 }
 
+/// A dispatcher that is attached.
 #[derive(Debug)]
-pub(super) struct LiveChain {
-    pub(super) dispatcher: OwnedFd,
+pub(super) struct LiveDispatcher {
+    pub(super) program: OwnedFd,
     pub(super) id: u32,
     pub(super) mode: Mode,
     pub(super) config: Config,
+}
+
+#[derive(Debug)]
+pub(super) struct LiveChain {
+    pub(super) dispatcher: LiveDispatcher,
     pub(super) pins: Option<PinnedDispatcher>,
     pub(super) members: Vec<LiveMember>,
 }
@@ -181,10 +187,10 @@ impl LiveChain {
             }),
         };
         Chain {
-            dispatcher: self.id,
-            version: self.config.version,
-            mode: self.mode,
-            has_frags: self.config.has_frags,
+            dispatcher: self.dispatcher.id,
+            version: self.dispatcher.config.version,
+            mode: self.dispatcher.mode,
+            has_frags: self.dispatcher.config.has_frags,
             members: self.members.into_iter().enumerate().map(member).collect(),
             pins: pins.map(|pins| pins.path().to_owned()),
         }
@@ -203,7 +209,7 @@ impl From<Live> for Occupant {
 /// What is attached, before its pins are looked for.
 #[derive(Debug)]
 pub(super) enum Found {
-    Dispatcher { program: OwnedFd, id: u32, mode: Mode, config: Config },
+    Dispatcher(LiveDispatcher),
     Foreign(ForeignProgram),
 }
 
@@ -216,9 +222,12 @@ pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Fou
     };
     let info = kernel.prog_info(program.as_fd()).during("query", &what)?;
     Ok(Some(match dispatcher_config(kernel, &info).during("look at", &what)? {
-        Some(config) => {
-            Found::Dispatcher { program, id: attached.program, mode: attached.mode, config }
-        }
+        Some(config) => Found::Dispatcher(LiveDispatcher {
+            program,
+            id: attached.program,
+            mode: attached.mode,
+            config,
+        }),
         None => Found::Foreign(ForeignProgram {
             id: info.id,
             name: info.name,
@@ -250,7 +259,8 @@ fn dispatcher_config(
     }
     let map = kernel.map_by_id(map).map_err(privilege)?;
     let map_info = kernel.map_info(map.as_fd())?;
-    if map_info.kind != BPF_MAP_TYPE_ARRAY || map_info.key_size != 4 || map_info.max_entries != 1 {
+    let is_array = map_info.kind == BPF_MAP_TYPE_ARRAY && map_info.key_size == 4;
+    if !is_array || !Config::has_size(map_info.value_size) {
         return Ok(None);
     }
     let value = kernel.map_lookup(map.as_fd(), &map_info, &[0; 4])?;
@@ -279,10 +289,10 @@ fn btf_of(kernel: &Kernel, info: &ProgramInfo) -> io::Result<Option<Btf>> {
 /// The chain of a dispatcher whose pins are at `pins`.
 pub(super) fn read_chain(
     kernel: &Kernel,
-    (dispatcher, id, mode, config): (OwnedFd, u32, Mode, Config),
+    dispatcher: LiveDispatcher,
     pins: Option<PinnedDispatcher>,
 ) -> Result<LiveChain> {
-    let slots = config.slots.iter().copied().enumerate();
+    let slots = dispatcher.config.slots.iter().copied().enumerate();
     let member = |(slot, config)| -> Result<LiveMember> {
         let Some(pins) = &pins else {
             return Ok(LiveMember { config, is_linked: false, program: None });
@@ -294,7 +304,7 @@ pub(super) fn read_chain(
         Ok(LiveMember { config, is_linked: pins.has_link(kernel, slot)?, program })
     };
     let members = slots.map(member).collect::<Result<_>>()?;
-    Ok(LiveChain { dispatcher, id, mode, config, pins, members })
+    Ok(LiveChain { dispatcher, pins, members })
 }
 
 fn live_program(
@@ -326,32 +336,31 @@ fn full_name(kernel: &Kernel, info: &ProgramInfo) -> io::Result<String> {
     Ok(info.name.clone())
 }
 
-/// Finds and reads whatever `attached` is; `None` if it has gone meanwhile.
+/// Finds and reads whatever `attached` is; `None` if it has gone meanwhile. Without bpffs there is no `store`,
+/// and there are no pins.
 pub(super) fn read(
     kernel: &Kernel,
-    store: &dyn Fn() -> Result<Store>,
+    store: Option<&Store>,
     interface: &Interface,
     attached: Attached,
 ) -> Result<Option<Live>> {
     Ok(match identify(kernel, attached)? {
         None => None,
         Some(Found::Foreign(program)) => Some(Live::Foreign(program)),
-        Some(Found::Dispatcher { program, id, mode, config }) => {
-            let key = PinKey {
-                netns: interface.netns().id()?,
-                ifindex: interface.index(),
-                dispatcher: id,
+        Some(Found::Dispatcher(dispatcher)) => {
+            let pins = match store {
+                Some(store) => store.find(&key(interface, &dispatcher)?)?,
+                None => None,
             };
-            let pins = match store() {
-                Ok(store) => store.find(&key)?,
-                // No bpffs: no pins, which is what the caller is told.
-                Err(error) if matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
-                Err(error) => return Err(error),
-            };
-            let chain = read_chain(kernel, (program, id, mode, config), pins)?;
-            Some(Live::Chain(chain))
+            Some(Live::Chain(read_chain(kernel, dispatcher, pins)?))
         }
     })
+}
+
+/// What a dispatcher's pins are filed under.
+pub(super) fn key<'a>(interface: &'a Interface, dispatcher: &LiveDispatcher) -> Result<PinKey<'a>> {
+    let netns = interface.netns().id()?;
+    Ok(PinKey { netns, ifindex: interface.index(), dispatcher: dispatcher.id })
 }
 
 /// The error for an interface that is not ours to change.

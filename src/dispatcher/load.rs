@@ -31,7 +31,7 @@ pub(super) fn dispatcher(kernel: &Kernel, config: &Config) -> Result<Dispatcher>
         }
         other => other,
     };
-    let program = program.map_err(|error| Error::new(LOAD, WHAT, refusal(error)))?;
+    let program = program.map_err(|error| Error::new(LOAD, WHAT, refusal(kernel, error)))?;
     let id = kernel.prog_info(program.as_fd()).during("query", WHAT)?.id;
     Ok(Dispatcher { program, id })
 }
@@ -93,9 +93,11 @@ pub(super) fn slot_function(slot: usize, slots: &[SlotConfig]) -> Result<Functio
         .during("find the slot", name)
 }
 
-pub(super) fn refusal(error: LoadError) -> ErrorKind {
+/// Without `CAP_PERFMON` the verifier is stricter (no pointer is compared) and says EACCES.
+fn refusal(kernel: &Kernel, error: LoadError) -> ErrorKind {
     match error.source.raw_os_error() {
         Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: NEEDS },
+        Some(libc::EACCES) if !kernel.may_extend() => ErrorKind::NoPrivilege { needs: NEEDS },
         _ if !error.log.is_empty() => ErrorKind::Rejected { source: error.source, log: error.log },
         _ => error.source.into(),
     }

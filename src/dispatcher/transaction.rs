@@ -10,7 +10,7 @@ use super::load::{self, Dispatcher};
 use super::plan::{Origin, Plan, Planned, Rank, RankKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{Attachment, Interface, Mode, Swap};
-use crate::pins::{Lock, PinKey, Scope, Staging, Store};
+use crate::pins::{Lock, Scope, Staging, Store};
 use crate::program::Program;
 use crate::sys::Kernel;
 use std::io;
@@ -104,17 +104,14 @@ impl<'a> Transaction<'a> {
             let Some(attached) = self.attachment.query()? else {
                 return Ok((scope, None));
             };
-            let found = match inspect::identify(self.kernel, attached)? {
+            let dispatcher = match inspect::identify(self.kernel, attached)? {
                 None => continue,
                 Some(Found::Foreign(program)) => {
                     return Err(inspect::foreign(operation, self.interface, program));
                 }
-                Some(Found::Dispatcher { program, id, mode, config }) => {
-                    (program, id, mode, config)
-                }
+                Some(Found::Dispatcher(dispatcher)) => dispatcher,
             };
-            let ifindex = self.interface.index();
-            let pins = self.store.find(&PinKey { netns, ifindex, dispatcher: found.1 })?;
+            let pins = self.store.find(&inspect::key(self.interface, &dispatcher)?)?;
             match &pins {
                 Some(pins) if pins.path().parent() != Some(scope.path()) => {
                     // One lock at a time: two processes that hold one each and want the other's hang.
@@ -125,7 +122,7 @@ impl<'a> Transaction<'a> {
                         None => self.store.lock_scope(netns)?,
                     };
                 }
-                _ => return Ok((scope, Some(inspect::read_chain(self.kernel, found, pins)?))),
+                _ => return Ok((scope, Some(inspect::read_chain(self.kernel, dispatcher, pins)?))),
             }
         }
         Err(self.contended(operation))
@@ -157,13 +154,27 @@ impl<'a> Transaction<'a> {
         mode: Mode,
     ) -> Result<Option<Outcome>> {
         let mode = match chain {
-            Some(chain) => compatible(chain.mode, mode).during(ATTACH, self.interface)?,
+            Some(chain) => {
+                compatible(chain.dispatcher.mode, mode).during(ATTACH, self.interface)?
+            }
             None => mode,
         };
+        self.must_be_new(chain, programs)?;
         let mut planned = chain.map_or_else(|| Ok(Vec::new()), |chain| self.kept(chain, ATTACH))?;
         planned.extend(programs.iter().enumerate().map(|(index, program)| added(index, program)));
         let plan = Plan::new(planned).during(ATTACH, self.interface)?;
         self.replace(lock, chain, &plan, programs, mode)
+    }
+
+    /// One program has one slot: its id is what it is taken out by.
+    fn must_be_new(&self, chain: Option<&LiveChain>, programs: &[&mut Program]) -> Result<()> {
+        let members = chain.iter().flat_map(|chain| &chain.members);
+        let present: Vec<u32> =
+            members.filter_map(|member| Some(member.program.as_ref()?.info.id)).collect();
+        match programs.iter().find_map(|program| program.id().filter(|id| present.contains(id))) {
+            None => Ok(()),
+            Some(id) => Err(Error::new(ATTACH, self.interface, ErrorKind::AlreadyAttached { id })),
+        }
     }
 
     fn remove(&self, lock: &Lock, chain: &LiveChain, ids: &[u32]) -> Result<Option<Outcome>> {
@@ -186,17 +197,21 @@ impl<'a> Transaction<'a> {
         };
         planned.retain(stays);
         let plan = Plan::new(planned).during(DETACH, self.interface)?;
-        self.replace(lock, Some(chain), &plan, &mut [], chain.mode)
+        self.replace(lock, Some(chain), &plan, &mut [], chain.dispatcher.mode)
     }
 
     /// Takes the dispatcher off the interface, whole or not, and then its pins.
     fn remove_all(&self, lock: &Lock, chain: &LiveChain) -> Result<Option<Outcome>> {
-        match self.attachment.swap(None, Some(chain.dispatcher.as_fd()), chain.mode)? {
+        match self.attachment.swap(
+            None,
+            Some(chain.dispatcher.program.as_fd()),
+            chain.dispatcher.mode,
+        )? {
             Swap::Lost => Ok(None),
             Swap::Done => Ok(Some(Outcome {
                 dispatcher: None,
-                replaced: Some(chain.id),
-                mode: chain.mode,
+                replaced: Some(chain.dispatcher.id),
+                mode: chain.dispatcher.mode,
                 pins: None,
                 leftover: self.remove_pins(lock, chain),
             })),
@@ -205,14 +220,14 @@ impl<'a> Transaction<'a> {
 
     /// The members of a chain that is whole and of the version that we write.
     fn kept(&self, chain: &LiveChain, operation: &'static str) -> Result<Vec<Planned>> {
-        let (found, written) = (chain.config.version, super::config::VERSION);
+        let (found, written) = (chain.dispatcher.config.version, super::config::VERSION);
         let kind = match chain.missing() {
             _ if found != written => ErrorKind::ProtocolVersion { found, written },
             missing if !missing.is_empty() => {
-                ErrorKind::DamagedChain { dispatcher: chain.id, missing }
+                ErrorKind::DamagedChain { dispatcher: chain.dispatcher.id, missing }
             }
             // A new dispatcher would not be, and its programs would lose the device's hints.
-            _ if chain.config.is_device_bound => ErrorKind::DeviceBound,
+            _ if chain.dispatcher.config.is_device_bound => ErrorKind::DeviceBound,
             _ => {
                 let members = chain.members.iter().enumerate();
                 return Ok(members
@@ -237,17 +252,26 @@ impl<'a> Transaction<'a> {
         let dispatcher = load::dispatcher(self.kernel, &plan.config())?;
         let staging = self.store.stage(lock, self.interface.index(), dispatcher.id)?;
         let _links = self.fill(lock, &dispatcher, &staging, chain, plan, programs)?;
-        let expected = chain.map(|chain| chain.dispatcher.as_fd());
+        let expected = chain.map(|chain| chain.dispatcher.program.as_fd());
         match self.attachment.swap(Some(dispatcher.program.as_fd()), expected, mode)? {
             Swap::Lost => Ok(None),
             Swap::Done => Ok(Some(Outcome {
                 dispatcher: Some(dispatcher.id),
-                replaced: chain.map(|chain| chain.id),
-                mode,
+                replaced: chain.map(|chain| chain.dispatcher.id),
+                mode: self.chosen(mode),
                 pins: Some(staging.keep().path().to_owned()),
                 leftover: chain.and_then(|chain| self.remove_pins(lock, chain)),
             })),
         }
+    }
+
+    /// The mode that the kernel chose where the caller left it to it. The change is done: a failure to ask is
+    /// none of the change.
+    fn chosen(&self, asked: Mode) -> Mode {
+        if asked != Mode::Unspecified {
+            return asked;
+        }
+        self.attachment.query().ok().flatten().map_or(asked, |attached| attached.mode)
     }
 
     /// Links and pins every program of the plan. The links hold the programs in their slots until the pins do.
@@ -310,7 +334,10 @@ impl<'a> Transaction<'a> {
     fn remove_pins(&self, lock: &Lock, chain: &LiveChain) -> Option<PathBuf> {
         let pins = chain.pins.as_ref()?;
         let error = self.store.remove(lock, pins).err()?;
-        log::warn!("the pins of the former dispatcher {} are left behind: {error}", chain.id);
+        log::warn!(
+            "the pins of the former dispatcher {} are left behind: {error}",
+            chain.dispatcher.id
+        );
         Some(pins.path().to_owned())
     }
 }

@@ -25,7 +25,8 @@ pub enum Select<'a> {
 
 /// An XDP program, opened from an ELF object and not, or already, loaded.
 ///
-/// It is loaded by the first [`attach`](crate::Xdp::attach), as a component of a chain. Its maps and the
+/// It is loaded by the first [`attach`](crate::Xdp::attach), as a component of a chain, and stays loaded, even if
+/// that attach fails later on: then it can be attached again, but no longer be given other settings. Its maps and the
 /// program itself live in the kernel as long as this value or its place in a chain does.
 #[derive(Debug)]
 pub struct Program {
@@ -232,7 +233,7 @@ impl Program {
         }
         kernel
             .object_load_extension(&mut object, &self.entry.name, target, function)
-            .map_err(|error| Error::new(LOAD, &self.entry.name, refusal(error)))?;
+            .map_err(|error| Error::new(LOAD, &self.entry.name, refusal(kernel, error)))?;
         let fd = object.program_fd(&self.entry.name).ok_or(ErrorKind::NotLoaded);
         let info = kernel.prog_info(fd.during(LOAD, &self.entry.name)?);
         let info = info.during("query program", &self.entry.name)?;
@@ -272,10 +273,13 @@ fn corrupt(error: ObjectError, label: &str) -> Error {
     Error::new("open", label, kind)
 }
 
-/// The dispatcher has just been loaded by the same process, so EPERM here is not a missing capability: it is
-/// freplace that the kernel refuses, before the verifier looks.
-fn refusal(error: ObjectError) -> ErrorKind {
+/// The dispatcher has just been loaded by the same process, so EPERM here is freplace that is refused, before
+/// the verifier looks.
+fn refusal(kernel: &Kernel, error: ObjectError) -> ErrorKind {
     match error.source.raw_os_error() {
+        Some(libc::EPERM) if !kernel.may_extend() => {
+            ErrorKind::NoPrivilege { needs: "CAP_PERFMON or CAP_SYS_ADMIN" }
+        }
         Some(libc::EPERM) => ErrorKind::NoFreplace {
             why: "it refuses extension programs with EPERM, as a locked-down kernel does".into(),
         },

@@ -33,6 +33,19 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether the calling thread has a capability that loading an extension program needs: without one, EPERM
+    /// is no news about the kernel. Takes "yes" for an answer where it cannot tell.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn may_extend(&self) -> bool {
+        // include/uapi/linux/capability.h
+        const CAP_SYS_ADMIN: u64 = 1 << 21;
+        const CAP_PERFMON: u64 = 1 << 38;
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let held = effective.and_then(|held| u64::from_str_radix(held.trim(), 16).ok());
+        held.is_none_or(|held| held & (CAP_SYS_ADMIN | CAP_PERFMON) != 0)
+    }
+
     /// A kernel that fails where `plan` says.
     #[cfg(test)]
     pub(crate) fn with_fault(plan: std::sync::Arc<fault::Plan>) -> Self {
