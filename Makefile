@@ -8,10 +8,14 @@
 #
 # Each installs what it needs (Debian 12, as root).
 
+# `su` without `-` leaves out the folders of depmod, modprobe and xdp-loader.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 .PHONY: demo test test-kernels bpf bench
 
 demo:
 	@tests/setup build
+	@echo "building the quickstart"
 	@cargo build --quiet --example quickstart
 	@cargo run --quiet --example quickstart
 
@@ -19,10 +23,12 @@ test:
 	@tests/setup test
 	@tests/suite native
 	@tests/suite vm 6.12 5.10
+	@echo "make test: ok (this kernel, 6.12, 5.10)"
 
 test-kernels:
 	@tests/setup test
 	@tests/suite vm 5.10 6.1 6.12 newest
+	@echo "make test-kernels: ok (5.10, 6.1, 6.12, newest)"
 
 bpf:
 	@tests/setup test

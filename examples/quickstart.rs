@@ -30,8 +30,9 @@ const IN_VM: &str = "OXDP_QUICKSTART_IN_VM";
 
 fn main() -> Result<ExitCode> {
     env_logger::init();
+    let before = Census::take()?;
     match Features::probe()?.freplace {
-        Support::Yes => demo(),
+        Support::Yes => demo(before),
         Support::No(why) if std::env::var_os(IN_VM).is_none() => in_vm(&why),
         Support::No(why) => bail!("not even the VM's kernel lets programs form a chain: {why}"),
     }
@@ -204,9 +205,9 @@ struct Demo {
     pins_before: Vec<PathBuf>,
 }
 
-fn demo() -> Result<ExitCode> {
+fn demo(before: Census) -> Result<ExitCode> {
     println!("oxdp quickstart on Linux {}", kernel_release()?);
-    let mut demo = Demo::new()?;
+    let mut demo = Demo::new(before)?;
     demo.without_programs()?;
     demo.attach_filters()?;
     demo.add_counters()?;
@@ -219,9 +220,9 @@ fn heading(number: u32, what: &str) {
 }
 
 impl Demo {
-    fn new() -> Result<Self> {
+    fn new(before: Census) -> Result<Self> {
         let xdp = Xdp::builder().mount_bpffs(true).build()?;
-        let (before, pins_before) = (Census::take()?, pins()?);
+        let pins_before = pins()?;
         let sides = [Side::new("red")?, Side::new("blue")?];
         Ok(Self { xdp, checks: Checks::default(), sides, before, pins_before })
     }

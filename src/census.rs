@@ -60,17 +60,26 @@ impl Census {
     }
 }
 
-/// As `3 programs, 2 maps, 1 links`.
+/// As `3 programs, 2 maps, 1 link`.
 impl fmt::Display for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (programs, maps, links) = (self.programs.len(), self.maps.len(), self.links.len());
-        write!(f, "{programs} programs, {maps} maps, {links} links")
+        let kinds = [("program", &self.programs), ("map", &self.maps), ("link", &self.links)];
+        let counted = kinds.map(|(kind, ids)| {
+            format!("{} {kind}{}", ids.len(), if ids.len() == 1 { "" } else { "s" })
+        });
+        f.write_str(&counted.join(", "))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_as_a_sentence() {
+        let census = Census { programs: vec![1, 2], maps: vec![3], links: vec![] };
+        assert_eq!(census.to_string(), "2 programs, 1 map, 0 links");
+    }
 
     #[test]
     fn since_is_what_came() {

@@ -4,6 +4,9 @@
 # What the scripts of this folder share: where things are, which kernels there are, how to complain.
 # To be sourced.
 
+# `su` without `-` leaves out the folders of depmod and its like.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 vm_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 checkout=$(cd "$vm_dir/../.." && pwd -P)
 cache=${OXDP_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/oxdp-vm}
