@@ -133,7 +133,7 @@ impl Side {
         println!(": dispatcher {}, {} mode", chain.dispatcher, chain.mode);
         println!("       pinned in {pins}");
         println!("       slot  program         id  priority  goes on after       seen    dropped");
-        let now = self.counts();
+        let now = self.counts()?;
         for member in &chain.members {
             let Some(component) = &member.component else { bail!("slot {} is empty", member.slot) };
             let is_filter = self.filter.id() == Some(component.id);
@@ -154,9 +154,12 @@ impl Side {
     }
 
     /// What both programs have counted; one that is not loaded yet, nothing.
-    fn counts(&self) -> Counts {
-        let of = |program| traffic_of(program).unwrap_or_default();
-        Counts { filter: of(&self.filter), counter: of(&self.counter) }
+    fn counts(&self) -> Result<Counts> {
+        let of = |program: &Program| match program.id() {
+            Some(_) => traffic_of(program),
+            None => Ok(Traffic::default()),
+        };
+        Ok(Counts { filter: of(&self.filter)?, counter: of(&self.counter)? })
     }
 }
 
@@ -230,7 +233,7 @@ impl Demo {
     /// Sends packets on each side, shows it, and checks what got through to the two ports.
     fn traffic(&mut self, wanted: [(usize, usize); 2]) -> Result<()> {
         for (side, wanted) in self.sides.iter().zip(wanted) {
-            let before = side.counts();
+            let before = side.counts()?;
             let through = side.traffic()?;
             side.print(&self.xdp, before)?;
             let what = format!(
@@ -252,7 +255,7 @@ impl Demo {
     ) -> Result<()> {
         let side = self.sides.get(side).context("two sides")?;
         let wanted = Counts { filter, counter };
-        self.checks.same(&side.counts(), &wanted, &format!("{}: {what}", side.name));
+        self.checks.same(&side.counts()?, &wanted, &format!("{}: {what}", side.name));
         Ok(())
     }
 
@@ -322,6 +325,10 @@ impl Demo {
             self.xdp.detach_all(&side.interface)?;
         }
         self.traffic([(COUNT, COUNT); 2])?;
+        for side in &self.sides {
+            let what = format!("{}: no program is attached", side.name);
+            self.checks.same(&self.xdp.inspect(&side.interface)?, &Occupant::Empty, &what);
+        }
         let Self { mut checks, sides, before, pins_before, .. } = self;
         drop(sides);
         checks.same(&pins()?, &pins_before, "bpffs is as before");

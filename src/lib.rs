@@ -33,7 +33,7 @@
 //! - The calling thread never changes its namespaces. Work in another one is done on a short-lived thread.
 //! - Nothing is printed. What happens on the way goes to the [`log`] facade, targets `oxdp::…`. libbpf, which
 //!   opens ELF objects, prints by one callback for the whole process; the first object that is opened here
-//!   sets it to go to `log` too (target `oxdp::libbpf`).
+//!   sets it to go to `log` too (target `oxdp::libbpf`). A logger that panics there aborts the process.
 //!
 //! # What it needs
 //!

@@ -5,7 +5,7 @@ use super::image::XDP_PASS;
 use super::load;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::program::ChainActions;
-use crate::sys::Kernel;
+use crate::sys::{Capability, Kernel};
 use libbpf_sys::BPF_PROG_TYPE_EXT;
 use std::fmt;
 use std::io;
@@ -54,6 +54,17 @@ impl Features {
     pub fn probe() -> Result<Self> {
         Ok(Self { freplace: probe_freplace(&Kernel::default())? })
     }
+
+    /// Fails with [`ErrorKind::NoFreplace`] where chains cannot be made.
+    pub fn require_freplace(&self) -> Result<()> {
+        match &self.freplace {
+            Support::Yes => Ok(()),
+            Support::No(why) => {
+                let kind = ErrorKind::NoFreplace { why: why.clone() };
+                Err(Error::new("use", "the dispatcher", kind))
+            }
+        }
+    }
 }
 
 /// Loads the smallest program for the first slot of one dispatcher and puts it into that of another.
@@ -80,11 +91,11 @@ fn probe_freplace(kernel: &Kernel) -> Result<Support> {
 
 /// The kernel's "no" is an answer; a want of memory or descriptors is not.
 fn refusal(kernel: &Kernel, what: &str, error: io::Error) -> Result<Support> {
+    let is_denied = error.raw_os_error() == Some(libc::EPERM);
+    if let Some(needs) = kernel.lacking(Capability::Perfmon).filter(|_| is_denied) {
+        return Err(Error::new("probe", "freplace", ErrorKind::NoPrivilege { needs }));
+    }
     match error.raw_os_error() {
-        Some(libc::EPERM) if !kernel.may_extend() => {
-            let kind = ErrorKind::NoPrivilege { needs: "CAP_PERFMON or CAP_SYS_ADMIN" };
-            Err(Error::new("probe", "freplace", kind))
-        }
         Some(libc::EPERM) => Ok(Support::No(format!(
             "{what} is refused with EPERM although other programs load, as on a locked-down kernel"
         ))),
@@ -92,20 +103,6 @@ fn refusal(kernel: &Kernel, what: &str, error: io::Error) -> Result<Support> {
             Ok(Support::No(format!("{what} fails: {error}")))
         }
         _ => Err::<_, ErrorKind>(error.into()).during("probe", "freplace"),
-    }
-}
-
-/// The feature as an error, for who needs it.
-impl Features {
-    /// Fails with [`ErrorKind::NoFreplace`] where chains cannot be made.
-    pub fn require_freplace(&self) -> Result<()> {
-        match &self.freplace {
-            Support::Yes => Ok(()),
-            Support::No(why) => {
-                let kind = ErrorKind::NoFreplace { why: why.clone() };
-                Err(Error::new("use", "the dispatcher", kind))
-            }
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::net::{Attached, Interface, Mode};
 use crate::pins::{PinKey, PinnedDispatcher, Store};
 use crate::program::{Btf, ChainActions};
 use crate::sys::Kernel;
-use crate::sys::bpf::ProgramInfo;
+use crate::sys::bpf::{MapInfo, ProgramInfo};
 use libbpf_sys::{BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_EXT};
 use std::fmt;
 use std::io;
@@ -257,13 +257,12 @@ fn dispatcher_config(
     if info.name != "xdp_dispatcher" {
         return Ok(None);
     }
-    let map = kernel.map_by_id(map).map_err(privilege)?;
-    let map_info = kernel.map_info(map.as_fd())?;
-    let is_array = map_info.kind == BPF_MAP_TYPE_ARRAY && map_info.key_size == 4;
-    if !is_array || !Config::has_size(map_info.value_size) {
+    let map = kernel.map_open(kernel.map_by_id(map).map_err(privilege)?)?;
+    let MapInfo { kind, key_size, value_size } = map.info();
+    if kind != BPF_MAP_TYPE_ARRAY || key_size != 4 || !Config::has_size(value_size) {
         return Ok(None);
     }
-    let value = kernel.map_lookup(map.as_fd(), &map_info, &[0; 4])?;
+    let value = kernel.map_lookup(&map, &[0; 4])?;
     let Some(config) = Config::decode(&value) else {
         return Ok(None);
     };

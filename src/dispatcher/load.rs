@@ -4,8 +4,8 @@ use super::config::{Config, SIZE, SlotConfig};
 use super::image::{Function, Image, XDP_DISPATCHER};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::program::ChainActions;
-use crate::sys::Kernel;
-use crate::sys::bpf::{LoadError, MapInfo, MapSpec, ProgramSpec};
+use crate::sys::bpf::{LoadError, MapHandle, MapSpec, ProgramSpec};
+use crate::sys::{Capability, Kernel};
 use libbpf_sys::{BPF_F_RDONLY_PROG, BPF_F_XDP_HAS_FRAGS, BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_XDP};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,27 +13,32 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const LOAD: &str = "load";
 const WHAT: &str = "the dispatcher";
 /// What a chain needs of the process.
-pub(super) const NEEDS: &str = "CAP_SYS_ADMIN (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)";
+pub(super) const NEEDS: &str = "CAP_SYS_ADMIN and CAP_NET_ADMIN";
 
 /// A dispatcher in the kernel, attached to nothing.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     pub(super) program: OwnedFd,
     pub(super) id: u32,
+    /// Whether it takes packets of several fragments.
+    pub(super) has_frags: bool,
 }
 
-/// Loads a dispatcher. Asked for fragments on a kernel before 5.18, which has none, it goes without, and
-/// [`Config::has_frags`] in the map says so.
+/// Loads a dispatcher. Asked for fragments on a kernel before 5.18, which has none, it goes without.
 pub(super) fn dispatcher(kernel: &Kernel, config: &Config) -> Result<Dispatcher> {
+    let mut has_frags = config.has_frags;
     let program = match load(kernel, config) {
-        Err(error) if config.has_frags && error.source.raw_os_error() == Some(libc::EINVAL) => {
-            load(kernel, &Config { has_frags: false, ..config.clone() })
+        // The kernel does not know the flag; some older ones have it too, so its version would not tell.
+        Err(error) if has_frags && error.source.raw_os_error() == Some(libc::EINVAL) => {
+            log::info!("this kernel has no XDP fragments: the chain goes without");
+            has_frags = false;
+            load(kernel, &Config { has_frags, ..config.clone() })
         }
         other => other,
     };
     let program = program.map_err(|error| Error::new(LOAD, WHAT, refusal(kernel, error)))?;
     let id = kernel.prog_info(program.as_fd()).during("query", WHAT)?.id;
-    Ok(Dispatcher { program, id })
+    Ok(Dispatcher { program, id, has_frags })
 }
 
 fn load(kernel: &Kernel, config: &Config) -> std::result::Result<OwnedFd, LoadError> {
@@ -65,7 +70,7 @@ pub(super) fn program(
 }
 
 /// The configuration, read-only for programs and frozen for everybody: the verifier takes it for constant.
-fn config_map(kernel: &Kernel, config: &Config) -> io::Result<OwnedFd> {
+fn config_map(kernel: &Kernel, config: &Config) -> io::Result<MapHandle> {
     let size = u32::try_from(SIZE).unwrap_or(u32::MAX);
     let map = kernel.map_create(&MapSpec {
         kind: BPF_MAP_TYPE_ARRAY,
@@ -75,8 +80,7 @@ fn config_map(kernel: &Kernel, config: &Config) -> io::Result<OwnedFd> {
         max_entries: 1,
         flags: BPF_F_RDONLY_PROG,
     })?;
-    let info = MapInfo { kind: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: size, max_entries: 1 };
-    kernel.map_update(map.as_fd(), &info, &[0; 4], &config.encode())?;
+    kernel.map_update(&map, &[0; 4], &config.encode())?;
     kernel.map_freeze(map.as_fd())?;
     Ok(map)
 }
@@ -95,9 +99,10 @@ pub(super) fn slot_function(slot: usize, slots: &[SlotConfig]) -> Result<Functio
 
 /// Without `CAP_PERFMON` the verifier is stricter (no pointer is compared) and says EACCES.
 fn refusal(kernel: &Kernel, error: LoadError) -> ErrorKind {
-    match error.source.raw_os_error() {
-        Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: NEEDS },
-        Some(libc::EACCES) if !kernel.may_extend() => ErrorKind::NoPrivilege { needs: NEEDS },
+    let lacking = kernel.lacking(Capability::Perfmon);
+    match (error.source.raw_os_error(), lacking) {
+        (Some(libc::EPERM | libc::EACCES), Some(needs)) => ErrorKind::NoPrivilege { needs },
+        (Some(libc::EPERM), None) => ErrorKind::NoPrivilege { needs: NEEDS },
         _ if !error.log.is_empty() => ErrorKind::Rejected { source: error.source, log: error.log },
         _ => error.source.into(),
     }

@@ -9,7 +9,7 @@ use super::inspect::{self, Found, LiveChain, LiveProgram};
 use super::load::{self, Dispatcher};
 use super::plan::{Origin, Plan, Planned, Rank, RankKind};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::net::{Attachment, Interface, Mode, Swap};
+use crate::net::{Attachment, Interface, Known, Mode, Swap};
 use crate::pins::{Lock, Scope, Staging, Store};
 use crate::program::Program;
 use crate::sys::Kernel;
@@ -33,6 +33,9 @@ pub struct Outcome {
     pub replaced: Option<u32>,
     /// Where the chain runs, or ran.
     pub mode: Mode,
+    /// Whether the chain takes packets of several fragments: only if all its programs do, and the kernel is 5.18
+    /// or newer.
+    pub has_frags: bool,
     /// The directory of the new pins.
     pub pins: Option<PathBuf>,
     /// The directory of the old pins, if it could not be removed. They keep programs in the kernel that no
@@ -83,6 +86,9 @@ impl<'a> Transaction<'a> {
                 log::debug!("{} was changed by others, attempt {attempt}", self.interface);
                 std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
             }
+            if !matches!(change, Change::Add { .. }) && self.attachment.query()?.is_none() {
+                return Err(Error::new(operation, self.interface, ErrorKind::NotAttached));
+            }
             let (scope, chain) = self.lock_chain(operation)?;
             if let Some(outcome) = self.attempt(&scope, chain, &mut change)? {
                 return Ok(outcome);
@@ -122,6 +128,8 @@ impl<'a> Transaction<'a> {
                         None => self.store.lock_scope(netns)?,
                     };
                 }
+                // Who replaces a chain that is pinned elsewhere holds another lock and removes its pins.
+                None if self.attachment.query()? != Some(attached) => {}
                 _ => return Ok((scope, Some(inspect::read_chain(self.kernel, dispatcher, pins)?))),
             }
         }
@@ -163,7 +171,7 @@ impl<'a> Transaction<'a> {
         let mut planned = chain.map_or_else(|| Ok(Vec::new()), |chain| self.kept(chain, ATTACH))?;
         planned.extend(programs.iter().enumerate().map(|(index, program)| added(index, program)));
         let plan = Plan::new(planned).during(ATTACH, self.interface)?;
-        self.replace(lock, chain, &plan, programs, mode)
+        self.replace((ATTACH, lock), chain, &plan, programs, mode)
     }
 
     /// One program has one slot: its id is what it is taken out by.
@@ -197,21 +205,20 @@ impl<'a> Transaction<'a> {
         };
         planned.retain(stays);
         let plan = Plan::new(planned).during(DETACH, self.interface)?;
-        self.replace(lock, Some(chain), &plan, &mut [], chain.dispatcher.mode)
+        self.replace((DETACH, lock), Some(chain), &plan, &mut [], chain.dispatcher.mode)
     }
 
     /// Takes the dispatcher off the interface, whole or not, and then its pins.
     fn remove_all(&self, lock: &Lock, chain: &LiveChain) -> Result<Option<Outcome>> {
-        match self.attachment.swap(
-            None,
-            Some(chain.dispatcher.program.as_fd()),
-            chain.dispatcher.mode,
-        )? {
+        let swap = self.attachment.swap(DETACH, None, Some(known(chain)), chain.dispatcher.mode);
+        match swap {
             Swap::Lost => Ok(None),
+            Swap::Failed(error) | Swap::Unknown(error) => Err(error),
             Swap::Done => Ok(Some(Outcome {
                 dispatcher: None,
                 replaced: Some(chain.dispatcher.id),
                 mode: chain.dispatcher.mode,
+                has_frags: false,
                 pins: None,
                 leftover: self.remove_pins(lock, chain),
             })),
@@ -243,7 +250,7 @@ impl<'a> Transaction<'a> {
     /// Builds a dispatcher for `plan` and puts it in the place of `chain`.
     fn replace(
         &self,
-        lock: &Lock,
+        (operation, lock): (&'static str, &Lock),
         chain: Option<&LiveChain>,
         plan: &Plan,
         programs: &mut [&mut Program],
@@ -252,13 +259,21 @@ impl<'a> Transaction<'a> {
         let dispatcher = load::dispatcher(self.kernel, &plan.config())?;
         let staging = self.store.stage(lock, self.interface.index(), dispatcher.id)?;
         let _links = self.fill(lock, &dispatcher, &staging, chain, plan, programs)?;
-        let expected = chain.map(|chain| chain.dispatcher.program.as_fd());
-        match self.attachment.swap(Some(dispatcher.program.as_fd()), expected, mode)? {
+        let new = Known { fd: dispatcher.program.as_fd(), id: dispatcher.id };
+        match self.attachment.swap(operation, Some(new), chain.map(known), mode) {
             Swap::Lost => Ok(None),
+            Swap::Failed(error) => Err(error),
+            // It may be the new chain that runs: its pins must stay, or its programs are gone.
+            Swap::Unknown(error) => {
+                let pins = staging.keep();
+                log::error!("what is attached is not known; {} is kept", pins.path().display());
+                Err(error)
+            }
             Swap::Done => Ok(Some(Outcome {
                 dispatcher: Some(dispatcher.id),
                 replaced: chain.map(|chain| chain.dispatcher.id),
                 mode: self.chosen(mode),
+                has_frags: dispatcher.has_frags,
                 pins: Some(staging.keep().path().to_owned()),
                 leftover: chain.and_then(|chain| self.remove_pins(lock, chain)),
             })),
@@ -340,6 +355,10 @@ impl<'a> Transaction<'a> {
         );
         Some(pins.path().to_owned())
     }
+}
+
+fn known(chain: &LiveChain) -> Known<'_> {
+    Known { fd: chain.dispatcher.program.as_fd(), id: chain.dispatcher.id }
 }
 
 /// The mode of a change to a chain: that of the chain, which must not be another than the one asked for.

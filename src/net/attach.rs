@@ -54,12 +54,23 @@ pub(crate) struct Attached {
     pub(crate) mode: Mode,
 }
 
+/// A program with its id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) id: u32,
+}
+
 /// The outcome of a swap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Swap {
     Done,
     /// What was attached is not what was expected. Nothing was changed.
     Lost,
+    /// It failed, and nothing was changed.
+    Failed(Error),
+    /// The kernel's answer was lost, and so was that to the question what is attached now.
+    Unknown(Error),
 }
 
 /// An interface with the socket to ask about it and change it.
@@ -73,6 +84,7 @@ pub(crate) struct Attachment<'a> {
 impl<'a> Attachment<'a> {
     pub(crate) fn open(kernel: &'a Kernel, interface: &'a Interface) -> Result<Self> {
         let socket = interface.netns().enter(kernel, || kernel.route_socket())?;
+        let socket = socket.during("open a route socket for", interface)?;
         Ok(Self { kernel, interface, socket })
     }
 
@@ -88,33 +100,35 @@ impl<'a> Attachment<'a> {
     /// Needs `CAP_NET_ADMIN`, and for `expected` kernel 5.7.
     pub(crate) fn swap(
         &self,
-        program: Option<BorrowedFd<'_>>,
-        expected: Option<BorrowedFd<'_>>,
+        operation: &'static str,
+        program: Option<Known<'_>>,
+        expected: Option<Known<'_>>,
         mode: Mode,
-    ) -> Result<Swap> {
+    ) -> Swap {
         let guard =
             if expected.is_some() { XDP_FLAGS_REPLACE } else { XDP_FLAGS_UPDATE_IF_NOEXIST };
         let flags = mode.flags() | guard;
         let index = self.interface.index();
-        match self.kernel.link_set_xdp(&self.socket, index, program, expected, flags) {
-            Ok(()) => Ok(Swap::Done),
-            Err(error) => match error.source.raw_os_error() {
-                // net/core/dev.c, dev_xdp_attach(): EEXIST where the expected program is not there (and,
-                // for the other mode, where one is), EBUSY where something is and nothing should be.
-                Some(libc::EEXIST | libc::EBUSY) if self.changed(expected)? => Ok(Swap::Lost),
-                _ => Err(self.error("attach to", error, mode)),
-            },
+        let (new, old) = (program.map(|known| known.fd), expected.map(|known| known.fd));
+        let swapped = self.kernel.link_set_xdp(&self.socket, index, new, old, flags);
+        let Err(error) = swapped else { return Swap::Done };
+        // net/core/dev.c, dev_xdp_attach(): EEXIST where the expected program is not there (and, for the other
+        // mode, where one is), EBUSY where something is and nothing should be. Both have other causes too.
+        let is_race = matches!(error.source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY));
+        let is_answer = error.is_answer;
+        let error = self.error(operation, error, mode);
+        if is_answer && !is_race {
+            return Swap::Failed(error);
         }
-    }
-
-    /// Whether what is attached is not what the swap expected: the two errnos have other causes too.
-    fn changed(&self, expected: Option<BorrowedFd<'_>>) -> Result<bool> {
-        let now = self.query()?.map(|attached| attached.program);
-        let Some(expected) = expected else {
-            return Ok(now.is_some());
-        };
-        let expected = self.kernel.prog_info(expected).during("query", "the expected program")?;
-        Ok(now != Some(expected.id))
+        let id = |known: Option<Known<'_>>| known.map(|known| known.id);
+        match self.query().map(|attached| attached.map(|attached| attached.program)) {
+            Ok(now) if !is_answer && now == id(program) => Swap::Done,
+            Ok(now) if now == id(expected) => Swap::Failed(error),
+            Ok(_) if is_race => Swap::Lost,
+            Ok(_) => Swap::Failed(error),
+            Err(_) if is_answer => Swap::Failed(error),
+            Err(_) => Swap::Unknown(error),
+        }
     }
 
     fn error(&self, operation: &'static str, error: NetlinkError, mode: Mode) -> Error {

@@ -1,7 +1,7 @@
 //! An interface in a namespace.
 
 use super::Netns;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use crate::sys::netlink::Which;
 use std::fmt;
@@ -33,7 +33,7 @@ impl Interface {
 
     fn look_up(netns: &Netns, which: Which<'_>, object: String) -> Result<Self> {
         let kernel = Kernel::default();
-        let socket = netns.enter(&kernel, || kernel.route_socket())?;
+        let socket = netns.enter(&kernel, || kernel.route_socket())?.during("look up", &object)?;
         let link = kernel.link_get(&socket, which).map_err(|error| {
             let kind = match error.source.raw_os_error() {
                 // EINVAL for ifindex 0, which no interface has; ERANGE for a name that is too long.
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn an_absent_interface_is_told_by_name() {
         let netns = Netns::current().unwrap();
-        for name in ["absent0", "", "a-name-that-is-longer-than-any-interface-has"] {
+        for name in ["absent0", "", "lo\0", "a-name-that-is-longer-than-any-interface-has"] {
             let error = Interface::by_name(&netns, name).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::NoInterface), "{name:?}: {error}");
             assert!(error.to_string().contains(name));

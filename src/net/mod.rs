@@ -10,6 +10,6 @@ mod interface;
 mod netns;
 
 pub use attach::Mode;
-pub(crate) use attach::{Attached, Attachment, Swap};
+pub(crate) use attach::{Attached, Attachment, Known, Swap};
 pub use interface::Interface;
 pub use netns::{Netns, NetnsId};

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -123,7 +123,9 @@ impl Netns {
     }
 
     fn open(path: &Path, label: String) -> Result<Self> {
-        let file = File::open(path).map_err(|error| {
+        // A FIFO in its place must not be waited for.
+        let options = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = options.map_err(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NoNetns("no such file".into()),
                 _ => error.into(),
@@ -158,7 +160,7 @@ impl Netns {
     pub fn id(&self) -> Result<&NetnsId> {
         self.0.id.get_or_try_init(|| {
             let kernel = Kernel::default();
-            let cookie = self.enter(&kernel, || kernel.netns_cookie())?;
+            let cookie = self.enter(&kernel, || kernel.netns_cookie())?.during("identify", self)?;
             let handle = kernel.netns_handle(self.as_fd()).during("identify", self)?;
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
             let boot = boot.during("read", "the boot id")?.trim().to_owned();
@@ -169,13 +171,13 @@ impl Netns {
     /// Runs `work` inside the namespace: on the calling thread if it is there already, else on a thread of
     /// its own. Sockets that `work` makes stay in the namespace.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        self.enter(&Kernel::default(), || Ok(work()))
+        self.enter(&Kernel::default(), work)
     }
 
     pub(crate) fn enter<T: Send>(
         &self,
         kernel: &Kernel,
-        work: impl FnOnce() -> io::Result<T> + Send,
+        work: impl FnOnce() -> T + Send,
     ) -> Result<T> {
         kernel.in_netns(self.as_fd(), work).map_err(|error| {
             let kind = match error.raw_os_error() {
@@ -255,10 +257,10 @@ mod tests {
 
     #[test]
     fn other_files_are_refused() {
-        let error = Netns::from_path("/dev/null").unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Os { .. } | ErrorKind::NoNetns(_)), "{error}");
-        let error = Netns::from_path("/proc/self/ns/mnt").unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::NoNetns(_)), "{error}");
+        for path in ["/dev/null", "/proc/self/ns/mnt", "/proc/self/status", "/", "/no/such/file"] {
+            let error = Netns::from_path(path).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::NoNetns(_)), "{error}");
+        }
         let error = Netns::by_name("../../proc/self/ns/net").unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NoNetns(_)), "{error}");
         let error = Netns::by_name("no-such-namespace").unwrap_err();

@@ -37,15 +37,7 @@ impl Location {
             if !self.mount {
                 return Err(self.missing());
             }
-            log::info!("mounting a bpf file system on {}", self.path.display());
-            kernel.mount_bpffs(&self.path).map_err(|error| match error.raw_os_error() {
-                Some(libc::EPERM) => Error::new(
-                    "mount bpffs on",
-                    self.path.display(),
-                    ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" },
-                ),
-                _ => denied("mount bpffs on", &self.path, error),
-            })?;
+            self.mount(kernel)?;
         }
         let directory = self.path.join(DIRECTORY);
         match kernel.mkdir(&directory) {
@@ -54,6 +46,27 @@ impl Location {
             }
             _ => Ok(directory),
         }
+    }
+
+    /// Mounts a bpf file system, under the lock of the mount point: a second one would hide the first.
+    fn mount(&self, kernel: &Kernel) -> Result<()> {
+        const MOUNT: &str = "mount bpffs on";
+        let point = match kernel.open_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing()),
+            other => other.at(MOUNT, &self.path)?,
+        };
+        kernel.lock(&point).at(MOUNT, &self.path)?;
+        if is_bpffs(kernel, &self.path)? {
+            return Ok(());
+        }
+        log::info!("mounting a bpf file system on {}", self.path.display());
+        kernel.mount_bpffs(&self.path).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPERM) => {
+                let kind = ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" };
+                Error::new(MOUNT, self.path.display(), kind)
+            }
+            _ => denied(MOUNT, &self.path, error),
+        })
     }
 
     /// The `xdp` directory as it is, which may be not at all. Changes nothing.

@@ -9,6 +9,9 @@ use std::path::{Component, Path, PathBuf};
 const MAX_DEPTH: usize = 4;
 const DISPATCHER: &str = "dispatch-";
 const NETNS: &str = "netns-";
+/// Names in `xdp` that mean something of their own, so no scope may have them.
+pub(super) const DRAFT: &str = "draft-scope";
+pub(super) const DEAD: &str = "dead-netns-";
 
 /// What a dispatcher's pins are filed under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,9 @@ pub struct PinPath {
 /// ```
 pub trait PinLayout: fmt::Debug + Send + Sync {
     /// The directory for this namespace, relative to `xdp`; empty for `xdp` itself, which all namespaces
-    /// with that answer share. At most four names deep; bpffs allows no dots in names.
+    /// with that answer share. Any other directory must be the namespace's alone. At most four names deep;
+    /// bpffs allows no dots in names, and those that start with `dispatch-`, `draft-scope` and `dead-netns-`
+    /// are taken.
     fn scope(&self, netns: &NetnsId) -> PathBuf;
 
     /// The inode of the namespace whose scope this is, if the path tells; the way back from
@@ -86,6 +91,9 @@ pub struct NetnsInode;
 
 /// [`Legacy`] for the namespace that PID 1 runs in, where C libxdp will look for them, and [`NetnsInode`]
 /// for every other one. The default.
+///
+/// PID 1 is that of the PID namespace of `/proc`: in a container with its own one, its own init. So two
+/// containers that share a bpffs with each other, or with the host, should be given [`NetnsInode`].
 #[derive(Clone, Debug)]
 pub struct Auto {
     initial: Option<NetnsId>,
@@ -160,9 +168,10 @@ fn decimal<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
 /// Whether a layout's scope stays below `xdp` and cannot be taken for a dispatcher's directory.
 pub(super) fn is_usable_scope(scope: &Path) -> bool {
     let fits = |component: Component<'_>| match component {
-        Component::Normal(name) => name
-            .to_str()
-            .is_some_and(|name| !name.contains(['.', '\0']) && !name.starts_with(DISPATCHER)),
+        Component::Normal(name) => name.to_str().is_some_and(|name| {
+            let is_reserved = [DISPATCHER, DRAFT, DEAD].iter().any(|own| name.starts_with(own));
+            !is_reserved && !name.contains(['.', '\0'])
+        }),
         _ => false,
     };
     scope.components().count() <= MAX_DEPTH && scope.components().all(fits)
@@ -216,7 +225,16 @@ mod tests {
 
     #[test]
     fn a_scope_cannot_lead_out() {
-        for bad in ["..", "a/../b", "/etc", "a.b", "dispatch-1-2", "a/b/c/d/e"] {
+        for bad in [
+            "..",
+            "a/../b",
+            "/etc",
+            "a.b",
+            "dispatch-1-2",
+            "draft-scope",
+            "dead-netns-1-0",
+            "a/b/c/d/e",
+        ] {
             assert!(!is_usable_scope(Path::new(bad)), "{bad}");
         }
         for good in ["", "netns-1", "agent/pods/123"] {

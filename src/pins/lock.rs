@@ -15,6 +15,29 @@ const POLL: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Patience(pub(crate) Option<Duration>);
 
+/// When patience that began at some time is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Option<(Instant, Duration)>);
+
+impl Patience {
+    pub(super) fn begin(self) -> Deadline {
+        Deadline(self.0.map(|limit| (Instant::now(), limit)))
+    }
+}
+
+impl Deadline {
+    /// The error if it is over.
+    pub(super) fn check(self, path: &Path) -> Result<()> {
+        match self.0 {
+            Some((start, limit)) if start.elapsed() >= limit => {
+                let kind = ErrorKind::LockTimeout { path: path.to_owned(), waited: limit };
+                Err(Error::new("lock", path.display(), kind))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Proof that this process holds the lock of a directory. Every function that writes pins takes one.
 /// The kernel releases the lock when this is dropped, or when the process dies.
 #[derive(Debug)]
@@ -27,19 +50,19 @@ pub(crate) struct Lock {
 impl Lock {
     /// Waits for the lock of the directory at `path`. `None` if, when the wait was over, the path no longer
     /// named that directory: who held the lock has removed or renamed it.
-    pub(crate) fn acquire(
+    pub(super) fn acquire(
         kernel: &Kernel,
         path: &Path,
-        patience: Patience,
+        deadline: Deadline,
     ) -> Result<Option<Self>> {
         Self::take(kernel, path, |file| {
-            wait(kernel, file, path, patience)?;
+            wait(kernel, file, path, deadline)?;
             Ok(true)
         })
     }
 
     /// As [`acquire`](Lock::acquire), and also `None` if somebody else holds the lock now.
-    pub(crate) fn try_acquire(kernel: &Kernel, path: &Path) -> Result<Option<Self>> {
+    pub(super) fn try_acquire(kernel: &Kernel, path: &Path) -> Result<Option<Self>> {
         Self::take(kernel, path, |file| kernel.try_lock(file).at("lock", path))
     }
 
@@ -76,16 +99,12 @@ impl Lock {
     }
 }
 
-fn wait(kernel: &Kernel, file: &File, path: &Path, patience: Patience) -> Result<()> {
-    let Some(limit) = patience.0 else {
+fn wait(kernel: &Kernel, file: &File, path: &Path, deadline: Deadline) -> Result<()> {
+    if deadline.0.is_none() {
         return uninterrupted(kernel, file, path);
-    };
-    let start = Instant::now();
+    }
     while !kernel.try_lock(file).at("lock", path)? {
-        if start.elapsed() >= limit {
-            let kind = ErrorKind::LockTimeout { path: path.to_owned(), waited: limit };
-            return Err(Error::new("lock", path.display(), kind));
-        }
+        deadline.check(path)?;
         std::thread::sleep(POLL);
     }
     Ok(())
@@ -105,7 +124,7 @@ mod tests {
     use super::*;
 
     fn acquire(path: &Path, limit: Option<Duration>) -> Result<Option<Lock>> {
-        Lock::acquire(&Kernel::default(), path, Patience(limit))
+        Lock::acquire(&Kernel::default(), path, Patience(limit).begin())
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The directory of one namespace: made with a note of whose it is, and set aside when that one is dead.
 
 use super::layout;
-use super::lock::{Lock, Patience};
+use super::lock::{Deadline, Lock, Patience};
 use super::store::{PinnedDispatcher, Store};
 use super::{At, denied};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::NetnsId;
 use crate::sys::Kernel;
+use crate::sys::fs::{Entry, EntryKind};
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -14,18 +15,19 @@ use std::time::Duration;
 
 /// The symbolic link in a scope whose text is the namespace's identity.
 pub(super) const IDENTITY: &str = "identity";
-/// The name of a scope that is being made.
-const DRAFT: &str = "draft-scope";
-/// How often a scope that others remove at the same time is made again.
-const ATTEMPTS: u32 = 64;
+
+/// By how much the pause grows each time that others were faster.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// Whose a scope directory is.
 #[derive(Debug, PartialEq, Eq)]
 enum Owner {
     Nobody,
     Us,
-    /// A namespace that had our inode before us, or a note that cannot be read.
-    Another,
+    /// A namespace that had our inode before us: no two that live have the same.
+    Dead,
+    /// Somebody that may well live, and why we think so.
+    Another(String),
 }
 
 /// A locked scope. When it is let go and no dispatcher is left in it, it is removed.
@@ -103,57 +105,73 @@ impl Store {
             return Err(Error::new("choose a scope for", "the namespace", kind));
         }
         if scope.as_os_str().is_empty() {
-            return Ok(Scope { store: self, lock: self.lock_root()? });
+            return Ok(Scope { store: self, lock: self.lock_root(self.patience().begin())? });
         }
         let path = self.root().join(&scope);
-        for attempt in 0..ATTEMPTS {
+        let deadline = self.patience().begin();
+        let mut pause = Duration::ZERO;
+        loop {
             if owner(self.kernel(), &path, netns)? != Owner::Us {
-                if let Some(scope) = self.make_scope(&path, netns)? {
+                if let Some(scope) = self.make_scope(&path, netns, deadline)? {
                     return Ok(scope);
                 }
-            } else if let Some(lock) = Lock::acquire(self.kernel(), &path, self.patience())? {
+            } else if let Some(lock) = Lock::acquire(self.kernel(), &path, deadline)? {
                 let scope = Scope { store: self, lock };
                 if owner(self.kernel(), &path, netns)? == Owner::Us {
                     return Ok(scope);
                 }
             }
-            // Its last user has removed it, or another process was faster to make it.
-            std::thread::sleep(Duration::from_micros(50 * u64::from(attempt)));
+            // Its last user has removed it, or another process was faster to make it: that one goes on.
+            deadline.check(&path)?;
+            std::thread::sleep(pause);
+            pause = (pause + PAUSE).min(40 * PAUSE);
         }
-        let kind = ErrorKind::Contended { attempts: ATTEMPTS };
-        Err(Error::new("lock", path.display(), kind))
     }
 
     /// Locks the directory that `found` lies in; `None` if it has gone meanwhile.
     pub(crate) fn lock_around(&self, found: &PinnedDispatcher) -> Result<Option<Scope<'_>>> {
         let around = found.path().parent().unwrap_or(self.root());
-        let lock = Lock::acquire(self.kernel(), around, self.patience())?;
+        let lock = Lock::acquire(self.kernel(), around, self.patience().begin())?;
         Ok(lock.map(|lock| Scope { store: self, lock }))
     }
 
-    pub(super) fn lock_root(&self) -> Result<Lock> {
-        Lock::acquire(self.kernel(), self.root(), self.patience())?.ok_or_else(|| {
-            let gone = io::Error::from_raw_os_error(libc::ENOENT);
-            Error::new("lock", self.root().display(), gone)
-        })
+    pub(super) fn lock_root(&self, deadline: Deadline) -> Result<Lock> {
+        Lock::acquire(self.kernel(), self.root(), deadline)?
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+            .at("lock", self.root())
     }
 
-    /// Makes and locks the scope. `None` if another process made it first: the caller tries again.
-    fn make_scope(&self, path: &Path, netns: &NetnsId) -> Result<Option<Scope<'_>>> {
+    /// Makes and locks the scope. `None` if another process is at work on it: the caller tries again.
+    fn make_scope(
+        &self,
+        path: &Path,
+        netns: &NetnsId,
+        deadline: Deadline,
+    ) -> Result<Option<Scope<'_>>> {
         let kernel = self.kernel();
-        let root = self.lock_root()?;
+        let root = self.lock_root(deadline)?;
         match owner(kernel, path, netns)? {
             Owner::Us => return Ok(None),
-            Owner::Another if !remove_if_empty(kernel, path) => {
-                set_aside(kernel, self.root(), path, netns)?;
+            Owner::Nobody => {}
+            Owner::Dead => {
+                // Not waited for: who holds the root's lock must not hang on another's.
+                let Some(_old) = Lock::try_acquire(kernel, path)? else { return Ok(None) };
+                if !remove_if_empty(kernel, path) {
+                    set_aside(kernel, self.root(), path, netns)?;
+                }
             }
-            _ => {}
+            Owner::Another(what) => {
+                let kind = ErrorKind::UnexpectedPin { path: path.to_owned(), what };
+                return Err(Error::new("use as a scope", path.display(), kind));
+            }
         }
         let made = self.make_parents(path).and_then(|()| {
-            Draft::new(kernel, &root, self.root().join(DRAFT), netns)?.publish(path)
+            Draft::new(kernel, &root, self.root().join(layout::DRAFT), netns)?.publish(path)
         });
         match made {
             Ok(lock) => Ok(Some(Scope { store: self, lock })),
+            // The last user of a neighbour has removed the directory above both.
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
             Err(error) => {
                 self.remove_parents(path);
                 Err(error)
@@ -202,7 +220,8 @@ fn remove_if_empty(kernel: &Kernel, path: &Path) -> bool {
     let Ok(entries) = kernel.read_dir(path).or_else(|_| kernel.read_dir(path)) else {
         return false;
     };
-    if entries.iter().any(|entry| entry.name != IDENTITY) {
+    let is_note = |entry: &Entry| entry.name == IDENTITY && entry.kind == EntryKind::Symlink;
+    if !entries.iter().all(is_note) {
         return false;
     }
     let note = path.join(IDENTITY);
@@ -223,28 +242,29 @@ fn owner(kernel: &Kernel, path: &Path, netns: &NetnsId) -> Result<Owner> {
     match kernel.readlink(&path.join(IDENTITY)) {
         Ok(text) => Ok(match decode(&text) {
             Some(noted) if noted.agrees_with(netns) => Owner::Us,
-            _ => Owner::Another,
+            Some(noted) if noted.inode == netns.inode => Owner::Dead,
+            _ => Owner::Another(format!("its note names another namespace: {text}")),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => unnoted(kernel, path),
         Err(error) => Err(denied("read the owner of", path, error)),
     }
 }
 
-/// A scope without a note: absent or empty it is free, and with pins in it somebody else's.
+/// A scope without a note: absent or empty it is free, and with anything in it somebody else's.
 fn unnoted(kernel: &Kernel, path: &Path) -> Result<Owner> {
     match kernel.read_dir(path) {
         Ok(entries) if entries.is_empty() => Ok(Owner::Nobody),
-        Ok(_) => Ok(Owner::Another),
+        Ok(_) => Ok(Owner::Another("it has content and no note whose it is".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Owner::Nobody),
         Err(error) => Err(denied("read", path, error)),
     }
 }
 
-/// Renames the scope of a dead namespace out of the way. Its pins stay, so nothing is detached; what is
+/// Renames the scope of a dead namespace, whose lock we hold, out of the way. Its pins stay, so nothing is detached; what is
 /// in it can still be found by dispatcher id, and cleaned by who knows that it is dead.
 fn set_aside(kernel: &Kernel, root: &Path, path: &Path, netns: &NetnsId) -> Result<()> {
     for number in 0..u32::MAX {
-        let aside = root.join(format!("dead-netns-{}-{number}", netns.inode));
+        let aside = root.join(format!("{}{}-{number}", layout::DEAD, netns.inode));
         match kernel.path_id(&aside) {
             Ok(_) => continue,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -338,6 +358,78 @@ mod tests {
         // One without pins is not worth keeping.
         drop(store.lock_scope(&netns(3)).unwrap());
         assert!(!directory.path().join("dead-netns-5-1").exists());
+    }
+
+    #[test]
+    fn what_may_be_somebody_s_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path().to_owned());
+        let scope = directory.path().join("netns-5");
+        let refused = || {
+            let error = store.lock_scope(&netns(1)).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::UnexpectedPin { .. }), "{error}");
+            assert!(scope.exists());
+        };
+        std::fs::create_dir(&scope).unwrap();
+        std::fs::write(scope.join("my_map"), "").unwrap();
+        refused();
+        std::fs::remove_file(scope.join("my_map")).unwrap();
+        let other = NetnsId { inode: 6, ..netns(1) };
+        std::os::unix::fs::symlink(encode(&other), scope.join(IDENTITY)).unwrap();
+        refused();
+        std::fs::remove_file(scope.join(IDENTITY)).unwrap();
+        std::os::unix::fs::symlink("unreadable", scope.join(IDENTITY)).unwrap();
+        refused();
+    }
+
+    #[test]
+    fn a_dead_namespace_s_scope_is_not_taken_from_who_works_on_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = Patience(Some(Duration::from_millis(50)));
+        let root = directory.path().to_owned();
+        let store = Store::new(Kernel::default(), root, Arc::new(NetnsInode), limit);
+        let held = store.lock_scope(&netns(1)).unwrap();
+        std::fs::create_dir(held.path().join("dispatch-1-2")).unwrap();
+        let error = store.lock_scope(&netns(2)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::LockTimeout { .. }), "{error}");
+        assert!(held.path().join("dispatch-1-2").exists());
+        drop(held);
+        assert!(store.lock_scope(&netns(2)).is_ok());
+    }
+
+    /// Scopes below a common directory, which the last user of each removes.
+    #[derive(Debug)]
+    struct Nested;
+
+    impl crate::PinLayout for Nested {
+        fn scope(&self, netns: &NetnsId) -> PathBuf {
+            format!("agent/pods/{}", netns.inode).into()
+        }
+
+        fn netns_inode(&self, _: &Path) -> Option<u64> {
+            None
+        }
+    }
+
+    #[test]
+    fn neighbours_share_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_owned();
+        std::thread::scope(|scope| {
+            for inode in 0..4 {
+                let root = root.clone();
+                scope.spawn(move || {
+                    let layout = Arc::new(Nested);
+                    let store = Store::new(Kernel::default(), root, layout, Patience(None));
+                    for _ in 0..100 {
+                        let scope = store.lock_scope(&NetnsId { inode, ..netns(1) }).unwrap();
+                        std::fs::create_dir(scope.path().join("dispatch-1-2")).unwrap();
+                        std::fs::remove_dir(scope.path().join("dispatch-1-2")).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Dispatchers' pin directories: found, read, staged, removed.
 
-use super::layout::{PinKey, PinLayout, SEARCH_DEPTH, parse_directory_name};
+use super::layout::{
+    PinKey, PinLayout, SEARCH_DEPTH, directory_name, is_usable_scope, parse_directory_name,
+};
 use super::lock::{Lock, Patience};
 use super::{At, denied};
 use crate::error::{Error, ErrorKind, Result};
@@ -59,11 +61,17 @@ impl Store {
     /// Where a dispatcher is pinned: where the layout says, else anywhere below `xdp`, since its id is
     /// unique in the kernel.
     pub(crate) fn find(&self, key: &PinKey<'_>) -> Result<Option<PinnedDispatcher>> {
-        let path = self.root.join(self.layout.path(key));
-        match self.kernel.path_id(&path) {
-            Ok(_) => return Ok(Some(PinnedDispatcher { path })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(denied("look at", &path, error)),
+        let scope = self.layout.scope(key.netns);
+        if is_usable_scope(&scope) {
+            let name = directory_name(key.ifindex, key.dispatcher);
+            let path = self.root.join(scope).join(name);
+            match self.kernel.is_dir(&path) {
+                Ok(true) => return Ok(Some(PinnedDispatcher { path })),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(denied("look at", &path, error));
+                }
+                _ => {}
+            }
         }
         self.search(&self.root, key.dispatcher, SEARCH_DEPTH)
     }
@@ -94,7 +102,7 @@ impl Store {
 
     /// Makes the directory for a dispatcher that is not attached yet, in the scope that `lock` holds.
     pub(crate) fn stage(&self, lock: &Lock, ifindex: u32, dispatcher: u32) -> Result<Staging<'_>> {
-        let path = lock.path().join(super::layout::directory_name(ifindex, dispatcher));
+        let path = lock.path().join(directory_name(ifindex, dispatcher));
         let directory = PinnedDispatcher { path };
         if let Err(error) = self.kernel.mkdir(&directory.path) {
             if error.kind() != io::ErrorKind::AlreadyExists {
@@ -241,13 +249,16 @@ mod tests {
         assert_eq!(find(store(root.path(), NetnsInode), 77), Some(elsewhere));
         assert_eq!(find(store(root.path(), NetnsInode), 7), Some(root.path().join("dispatch-3-7")));
         assert_eq!(find(store(root.path(), Legacy), 777), None);
+        // A symbolic link leads to what may be another dispatcher's.
+        std::os::unix::fs::symlink("agent", root.path().join("dispatch-9-777")).unwrap();
+        assert_eq!(find(store(root.path(), Legacy), 777), None);
     }
 
     #[test]
     fn only_the_protocol_s_pins_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let store = store(root.path(), Legacy);
-        let lock = store.lock_root().unwrap();
+        let lock = store.lock_root(Patience(None).begin()).unwrap();
         let directory = PinnedDispatcher { path: root.path().join("dispatch-1-2") };
         std::fs::create_dir(directory.path()).unwrap();
         for name in ["prog0-prog", "prog0-link", "somebody_s"] {
@@ -265,7 +276,7 @@ mod tests {
     fn a_staged_directory_goes_unless_it_is_kept() {
         let root = tempfile::tempdir().unwrap();
         let store = store(root.path(), Legacy);
-        let lock = store.lock_root().unwrap();
+        let lock = store.lock_root(Patience(None).begin()).unwrap();
         drop(store.stage(&lock, 1, 2).unwrap());
         assert!(!root.path().join("dispatch-1-2").exists());
         let kept = store.stage(&lock, 1, 2).unwrap().keep();

@@ -1,72 +1,55 @@
 //! A map of a loaded program.
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Result};
 use crate::sys::Kernel;
-use crate::sys::bpf::MapInfo;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::sys::bpf::MapHandle;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// A BPF map, held open. Its descriptor ([`AsFd`]) can be given to libbpf-rs, aya or any other library.
 #[derive(Debug)]
 pub struct Map {
     name: String,
-    fd: OwnedFd,
-    info: MapInfo,
+    handle: MapHandle,
 }
-
-/// `BPF_MAP_TYPE_*` whose values are one per CPU; include/uapi/linux/bpf.h.
-const PER_CPU: [u32; 4] = [5, 6, 10, 21];
 
 impl Map {
     pub(super) fn new(name: &str, fd: BorrowedFd<'_>) -> Result<Self> {
         let fd = fd.try_clone_to_owned().during("open map", name)?;
-        let info = Kernel::default().map_info(fd.as_fd()).during("open map", name)?;
-        Ok(Self { name: name.to_owned(), fd, info })
+        let handle = Kernel::default().map_open(fd).during("open map", name)?;
+        Ok(Self { name: name.to_owned(), handle })
     }
 
     /// Size of a key, in bytes.
     pub fn key_size(&self) -> usize {
-        self.info.key_size as usize
+        self.handle.info().key_size as usize
     }
 
     /// Size of a value, in bytes.
     pub fn value_size(&self) -> usize {
-        self.info.value_size as usize
+        self.handle.info().value_size as usize
     }
 
-    /// The value at `key`, in the host's byte order. Maps with a value per CPU are not read here.
+    /// The value at `key`, in the host's byte order.
     ///
     /// # Errors
-    /// `ENOENT` if there is no such key; `EINVAL` kind if `key` has another length than the map's keys.
+    /// `ENOENT` if there is no such key. [`ErrorKind::Os`](crate::ErrorKind::Os) of kind `InvalidInput` if `key`
+    /// has another length than the map's keys, and `Unsupported` if the map is no hash, array, LRU hash or LPM
+    /// trie: the values of other kinds are not one for each key.
     pub fn lookup(&self, key: &[u8]) -> Result<Vec<u8>> {
-        self.single_valued()?;
-        Kernel::default()
-            .map_lookup(self.fd.as_fd(), &self.info, key)
-            .during("look up a key in map", &self.name)
+        Kernel::default().map_lookup(&self.handle, key).during("look up a key in map", &self.name)
     }
 
     /// Sets the value at `key`.
     ///
     /// # Errors
-    /// `E2BIG` if the map is full or the index out of range; as [`lookup`](Map::lookup) for wrong sizes.
+    /// `E2BIG` if the map is full or the index out of range; else as [`lookup`](Map::lookup).
     pub fn update(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.single_valued()?;
-        Kernel::default()
-            .map_update(self.fd.as_fd(), &self.info, key, value)
-            .during("update map", &self.name)
-    }
-
-    fn single_valued(&self) -> Result<()> {
-        if PER_CPU.contains(&self.info.kind) {
-            let source = std::io::Error::from_raw_os_error(libc::EOPNOTSUPP);
-            let message = "the map has a value for each CPU".into();
-            return Err(Error::new("use map", &self.name, ErrorKind::Os { source, message }));
-        }
-        Ok(())
+        Kernel::default().map_update(&self.handle, key, value).during("update map", &self.name)
     }
 }
 
 impl AsFd for Map {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.handle.as_fd()
     }
 }

@@ -3,14 +3,13 @@
 use super::run_config::RunConfig;
 use super::{Btf, ChainActions, Map};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::sys::Kernel;
 use crate::sys::bpf::ProgramInfo;
 use crate::sys::object::{Object, ObjectError, ProgramEntry};
+use crate::sys::{Capability, Kernel};
 use libbpf_sys::{BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_UNSPEC, BPF_PROG_TYPE_XDP};
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Which program of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +29,7 @@ pub enum Select<'a> {
 /// program itself live in the kernel as long as this value or its place in a chain does.
 #[derive(Debug)]
 pub struct Program {
-    elf: Arc<[u8]>,
+    elf: Box<[u8]>,
     entry: ProgramEntry,
     config: RunConfig,
     globals: Vec<Global>,
@@ -74,7 +73,7 @@ impl Program {
         Self::open(elf.into(), select, "bytes")
     }
 
-    fn open(elf: Arc<[u8]>, select: Select<'_>, label: &str) -> Result<Self> {
+    fn open(elf: Box<[u8]>, select: Select<'_>, label: &str) -> Result<Self> {
         const OPEN: &str = "open";
         let mut object =
             Kernel::default().object_open(&elf).map_err(|error| corrupt(error, label))?;
@@ -274,12 +273,13 @@ fn corrupt(error: ObjectError, label: &str) -> Error {
 }
 
 /// The dispatcher has just been loaded by the same process, so EPERM here is freplace that is refused, before
-/// the verifier looks.
+/// the verifier looks; unless libbpf lacks the privilege to look at the dispatcher by its BTF's id.
 fn refusal(kernel: &Kernel, error: ObjectError) -> ErrorKind {
+    let is_denied = error.source.raw_os_error() == Some(libc::EPERM);
+    if let Some(needs) = kernel.lacking(Capability::SysAdmin).filter(|_| is_denied) {
+        return ErrorKind::NoPrivilege { needs };
+    }
     match error.source.raw_os_error() {
-        Some(libc::EPERM) if !kernel.may_extend() => {
-            ErrorKind::NoPrivilege { needs: "CAP_PERFMON or CAP_SYS_ADMIN" }
-        }
         Some(libc::EPERM) => ErrorKind::NoFreplace {
             why: "it refuses extension programs with EPERM, as a locked-down kernel does".into(),
         },

@@ -1,7 +1,9 @@
-//! What a real kernel will not do on demand: fail at a chosen call, or be changed by somebody just before one.
+//! What a real kernel will not do on demand: fail at chosen calls, lose an answer, or be changed by somebody
+//! just before a call.
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Mutex;
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -9,8 +11,9 @@ type Action = Box<dyn FnOnce() + Send>;
 /// Records the names of all calls, and meddles with one of them.
 pub(crate) struct Plan {
     seen: Mutex<Vec<&'static str>>,
-    /// Which call fails, counted from 0, and with which errno.
-    failure: Option<(usize, i32)>,
+    /// Which calls fail, counted from 0, and with which errno.
+    failures: Range<usize>,
+    errno: i32,
     /// Done just before the first call of this name.
     interruption: Mutex<Option<(&'static str, Action)>>,
 }
@@ -18,12 +21,12 @@ pub(crate) struct Plan {
 impl Plan {
     /// Only records.
     pub(crate) fn record() -> Self {
-        Self { seen: Mutex::default(), failure: None, interruption: Mutex::default() }
+        Self { seen: Mutex::default(), failures: 0..0, errno: 0, interruption: Mutex::default() }
     }
 
-    /// Fails call number `index` with `errno`, before it reaches the kernel.
-    pub(crate) fn fail_at(index: usize, errno: i32) -> Self {
-        Self { failure: Some((index, errno)), ..Self::record() }
+    /// Fails these calls with `errno`, before they reach the kernel.
+    pub(crate) fn fail(failures: Range<usize>, errno: i32) -> Self {
+        Self { failures, errno, ..Self::record() }
     }
 
     /// Does `action` just before the first call named `call`.
@@ -47,15 +50,15 @@ impl Plan {
         if let Some((_, action)) = self.interruption.lock().unwrap().take_if(due) {
             action();
         }
-        match self.failure {
-            Some((at, errno)) if at == index => Err(io::Error::from_raw_os_error(errno)),
-            _ => Ok(()),
+        if self.failures.contains(&index) {
+            return Err(io::Error::from_raw_os_error(self.errno));
         }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("failure", &self.failure).finish_non_exhaustive()
+        f.debug_struct("Plan").field("failures", &self.failures).finish_non_exhaustive()
     }
 }

@@ -108,6 +108,12 @@ impl Kernel {
         Ok(file_id(&fs::symlink_metadata(path)?))
     }
 
+    /// Whether `path` is a directory, and not a symbolic link to one.
+    pub(crate) fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        self.step("stat")?;
+        Ok(fs::symlink_metadata(path)?.is_dir())
+    }
+
     pub(crate) fn file_id(&self, file: &File) -> io::Result<FileId> {
         self.step("fstat")?;
         Ok(file_id(&file.metadata()?))
@@ -146,9 +152,7 @@ impl Kernel {
         if unsafe { libc::statfs(path.as_ptr(), &raw mut stat) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // The type's width differs between architectures; the magic has 32 bits in all of them.
-        #[allow(clippy::cast_sign_loss)]
-        Ok((stat.f_type as u64) & 0xffff_ffff == BPF_FS_MAGIC)
+        Ok(magic(&stat) == BPF_FS_MAGIC)
     }
 
     /// Mounts a bpf file system on `path`. Needs `CAP_SYS_ADMIN`.
@@ -168,6 +172,12 @@ impl Kernel {
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
+}
+
+/// The type of a file system. Its field's width differs between architectures; it has 32 bits in all of them.
+#[allow(clippy::cast_sign_loss)]
+pub(super) fn magic(stat: &libc::statfs) -> u64 {
+    (stat.f_type as u64) & 0xffff_ffff
 }
 
 /// A path as the kernel reads it. Fails with `InvalidInput` on a NUL inside.

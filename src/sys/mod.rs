@@ -5,6 +5,7 @@
 //! make any one of them fail. In libxdp these calls are spread over libxdp.c and libbpf.
 
 pub(crate) mod bpf;
+mod caps;
 #[cfg(test)]
 pub(crate) mod fault;
 pub(crate) mod fs;
@@ -12,6 +13,7 @@ pub(crate) mod netlink;
 pub(crate) mod ns;
 pub(crate) mod object;
 
+pub(crate) use caps::Capability;
 use std::io;
 
 /// The running kernel. Cheap to clone; holds nothing but, in tests, the fault to inject.
@@ -31,19 +33,6 @@ impl Kernel {
         }
         let _ = name;
         Ok(())
-    }
-
-    /// Whether the calling thread has a capability that loading an extension program needs: without one, EPERM
-    /// is no news about the kernel. Takes "yes" for an answer where it cannot tell.
-    #[allow(clippy::unused_self)]
-    pub(crate) fn may_extend(&self) -> bool {
-        // include/uapi/linux/capability.h
-        const CAP_SYS_ADMIN: u64 = 1 << 21;
-        const CAP_PERFMON: u64 = 1 << 38;
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let held = effective.and_then(|held| u64::from_str_radix(held.trim(), 16).ok());
-        held.is_none_or(|held| held & (CAP_SYS_ADMIN | CAP_PERFMON) != 0)
     }
 
     /// A kernel that fails where `plan` says.

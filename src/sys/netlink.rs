@@ -5,7 +5,13 @@
 use super::Kernel;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+/// `sizeof(struct sockaddr_nl)`
+const SENDER_SIZE: libc::socklen_t = 12;
+const _: () = assert!(size_of::<libc::sockaddr_nl>() == 12);
+/// The port of the kernel.
+const KERNEL: u32 = 0;
 const HEADER: usize = 16;
 const IFINFO: usize = 16;
 /// One answer about one link, in bytes; the kernel's own tools use as much.
@@ -26,7 +32,6 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_XDP: u16 = 43;
 const IFLA_ALT_IFNAME: u16 = 53;
@@ -63,27 +68,31 @@ pub(crate) struct XdpIds {
 pub(crate) struct LinkInfo {
     pub(crate) index: u32,
     pub(crate) name: String,
-    /// In bytes.
-    pub(crate) mtu: u32,
     pub(crate) xdp: XdpIds,
 }
 
-/// A refused request: the errno and, from the driver or the core, a sentence about it.
+/// A request that failed: the errno and, from the driver or the core, a sentence about it.
 #[derive(Debug)]
 pub(crate) struct NetlinkError {
     pub(crate) source: io::Error,
     pub(crate) message: Option<String>,
+    /// Whether the kernel said so. If it did not, its answer was lost, and what was asked for may be done.
+    pub(crate) is_answer: bool,
 }
 
 impl From<io::Error> for NetlinkError {
     fn from(source: io::Error) -> Self {
-        Self { source, message: None }
+        Self { source, message: None, is_answer: false }
     }
 }
 
 /// An rtnetlink socket, bound to one namespace.
 #[derive(Debug)]
-pub(crate) struct RouteSocket(OwnedFd);
+pub(crate) struct RouteSocket {
+    fd: OwnedFd,
+    /// Number of the last request. An answer carries that of its request.
+    sequence: AtomicU32,
+}
 
 impl Kernel {
     /// A socket in the calling thread's namespace.
@@ -111,7 +120,7 @@ impl Kernel {
                 )
             };
         }
-        Ok(RouteSocket(socket))
+        Ok(RouteSocket { fd: socket, sequence: AtomicU32::new(0) })
     }
 
     /// `RTM_GETLINK`
@@ -125,14 +134,16 @@ impl Kernel {
         match which {
             Which::Index(index) => request.ifinfo(index),
             Which::Name(name) => {
+                if name.contains('\0') {
+                    return Err(io::Error::from_raw_os_error(libc::ENODEV).into());
+                }
                 request.ifinfo(0);
                 let kind = if name.len() < NAME_LENGTH { IFLA_IFNAME } else { IFLA_ALT_IFNAME };
                 request.attribute(kind, &[name.as_bytes(), b"\0"].concat());
             }
         }
         request.attribute(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-        let answer = socket.exchange(&request.finish())?;
-        match parse(&answer)? {
+        match socket.exchange(request)? {
             Answer::Link(link) => Ok(link),
             Answer::Done => Err(io::Error::from_raw_os_error(libc::EPROTO).into()),
         }
@@ -159,26 +170,53 @@ impl Kernel {
         let mut request = Message::new(RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK);
         request.ifinfo(index);
         request.attribute(IFLA_XDP | NLA_F_NESTED, &xdp);
-        let answer = socket.exchange(&request.finish())?;
-        parse(&answer).map(drop)
+        socket.exchange(request)?;
+        self.step("RTM_SETLINK answer")?;
+        Ok(())
     }
 }
 
 impl RouteSocket {
-    fn exchange(&self, request: &[u8]) -> io::Result<Vec<u8>> {
-        let fd = self.0.as_raw_fd();
+    /// Sends a request and waits for its answer. What others send to the socket, and late answers to earlier
+    /// requests, are passed over.
+    fn exchange(&self, request: Message) -> Result<Answer, NetlinkError> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let request = request.finish(sequence);
+        let fd = self.fd.as_raw_fd();
         // SAFETY: request is live and as long as the size beside it.
         let sent = unsafe { libc::send(fd, request.as_ptr().cast(), request.len(), 0) };
         if sent < 0 {
-            return Err(io::Error::last_os_error());
+            return Err(io::Error::last_os_error().into());
         }
-        let mut answer = vec![0_u8; ANSWER];
         loop {
-            // SAFETY: answer is live and has the room that the size beside it says.
-            let got = unsafe { libc::recv(fd, answer.as_mut_ptr().cast(), answer.len(), 0) };
+            let (answer, sender) = self.receive()?;
+            if sender == KERNEL && u32_at(&answer, 8) == Some(sequence) {
+                return parse(&answer);
+            }
+        }
+    }
+
+    /// A datagram, and the port that it came from.
+    fn receive(&self) -> io::Result<(Vec<u8>, u32)> {
+        let mut bytes = vec![0_u8; ANSWER];
+        // SAFETY: sockaddr_nl is plain integers, for which all zeroes is a value.
+        let mut from: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        loop {
+            let mut size = SENDER_SIZE;
+            // SAFETY: bytes has the room that the size beside it says, and so has from.
+            let got = unsafe {
+                libc::recvfrom(
+                    self.fd.as_raw_fd(),
+                    bytes.as_mut_ptr().cast(),
+                    bytes.len(),
+                    0,
+                    (&raw mut from).cast(),
+                    &raw mut size,
+                )
+            };
             if let Ok(got) = usize::try_from(got) {
-                answer.truncate(got);
-                return Ok(answer);
+                bytes.truncate(got);
+                return Ok((bytes, from.nl_pid));
             }
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {
@@ -197,7 +235,7 @@ impl Message {
         bytes.extend(0_u32.to_ne_bytes()); // length, filled by finish()
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(flags.to_ne_bytes());
-        bytes.extend(1_u32.to_ne_bytes()); // sequence: one request is under way at a time
+        bytes.extend(0_u32.to_ne_bytes()); // sequence, filled by finish()
         bytes.extend(0_u32.to_ne_bytes()); // port: the kernel fills it
         Self(bytes)
     }
@@ -213,9 +251,10 @@ impl Message {
         put_attribute(&mut self.0, kind, payload);
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX).to_ne_bytes();
         self.0.splice(..4, length);
+        self.0.splice(8..12, sequence.to_ne_bytes());
         self.0
     }
 }
@@ -254,6 +293,7 @@ fn parse(bytes: &[u8]) -> Result<Answer, NetlinkError> {
             error => Err(NetlinkError {
                 source: io::Error::from_raw_os_error(error.wrapping_neg()),
                 message: extack(body, flags),
+                is_answer: true,
             }),
         },
         RTM_NEWLINK => link(body).map(Answer::Link).ok_or_else(malformed),
@@ -282,7 +322,6 @@ fn link(body: &[u8]) -> Option<LinkInfo> {
     for (kind, payload) in Attributes(body.get(IFINFO..)?) {
         match kind {
             IFLA_IFNAME => info.name = string(payload),
-            IFLA_MTU => info.mtu = u32_at(payload, 0)?,
             IFLA_XDP => info.xdp = xdp_ids(payload),
             _ => {}
         }
@@ -337,7 +376,7 @@ mod tests {
     fn answer(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
         let mut message = Message::new(kind, flags);
         message.0.extend(body);
-        message.finish()
+        message.finish(1)
     }
 
     #[test]
@@ -345,7 +384,6 @@ mod tests {
         let mut body = vec![0; IFINFO];
         body[4..8].copy_from_slice(&7_u32.to_ne_bytes());
         put_attribute(&mut body, IFLA_IFNAME, b"eth0\0");
-        put_attribute(&mut body, IFLA_MTU, &1500_u32.to_ne_bytes());
         let mut xdp = Vec::new();
         put_attribute(&mut xdp, IFLA_XDP_ATTACHED, &[2]);
         put_attribute(&mut xdp, IFLA_XDP_PROG_ID, &99_u32.to_ne_bytes());
@@ -353,7 +391,7 @@ mod tests {
         let Ok(Answer::Link(link)) = parse(&answer(RTM_NEWLINK, 0, &body)) else {
             panic!("not a link")
         };
-        assert_eq!((link.index, link.name.as_str(), link.mtu), (7, "eth0", 1500));
+        assert_eq!((link.index, link.name.as_str()), (7, "eth0"));
         assert_eq!(link.xdp, XdpIds { attached: 2, skb: 99, ..Default::default() });
     }
 

@@ -12,6 +12,9 @@ const FILEID_NSFS: libc::c_int = 0xf1;
 /// `NS_GET_NSTYPE`, `_IO(0xb7, 3)`; include/uapi/linux/nsfs.h.
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 
+/// `f_type` of namespaces' files; include/uapi/linux/magic.h.
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
 /// Room for the handle that name_to_handle_at(2) writes.
 #[repr(C)]
 struct Handle {
@@ -26,29 +29,43 @@ const _: () = assert!(std::mem::offset_of!(Handle, data) == 8);
 impl Kernel {
     /// Whether the descriptor is of a network namespace, and no other file.
     pub(crate) fn is_netns(&self, file: BorrowedFd<'_>) -> io::Result<bool> {
+        if !self.is_nsfs(file)? {
+            return Ok(false);
+        }
         self.step("ioctl")?;
-        // SAFETY: NS_GET_NSTYPE takes no argument; another kind of file answers with an error.
-        let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+        // SAFETY: every file of nsfs takes NS_GET_NSTYPE, which has no argument.
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE, 0) };
         Ok(kind == libc::CLONE_NEWNET)
     }
 
+    fn is_nsfs(&self, file: BorrowedFd<'_>) -> io::Result<bool> {
+        self.step("fstatfs")?;
+        // SAFETY: statfs is plain data for which all zeroes is a value.
+        let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+        // SAFETY: stat is a live statfs for the kernel to fill.
+        if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(super::fs::magic(&stat) == NSFS_MAGIC)
+    }
+
     /// Runs `work` in the namespace `netns`. Where the calling thread is in another one, `work` runs on a
-    /// thread of its own, so the caller's namespaces are never touched.
+    /// thread of its own, so the caller's namespaces are never touched. The error is that of getting there.
     pub(crate) fn in_netns<T: Send>(
         &self,
         netns: BorrowedFd<'_>,
-        work: impl FnOnce() -> io::Result<T> + Send,
+        work: impl FnOnce() -> T + Send,
     ) -> io::Result<T> {
         let here = File::open("/proc/thread-self/ns/net")?;
         let there = File::from(netns.try_clone_to_owned()?);
         if self.file_id(&here)? == self.file_id(&there)? {
-            return work();
+            return Ok(work());
         }
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("oxdp-netns".into());
             let entered = thread.spawn_scoped(scope, || {
                 self.set_netns(netns)?;
-                work()
+                Ok(work())
             })?;
             entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })

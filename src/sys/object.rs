@@ -74,8 +74,9 @@ unsafe extern "C" fn print(
     // A failed call is told in its error, so even libbpf's warnings are no more than detail here.
     log::log!(target: "oxdp::libbpf", level, "{text}");
     if level == log::Level::Debug {
-        SAID.with_borrow_mut(|said| {
-            if let Some(said) = said {
+        // A thread that is ending has no notes any more.
+        let _ = SAID.try_with(|said| {
+            if let Some(said) = said.borrow_mut().as_mut() {
                 said.push_str(text);
                 said.push('\n');
             }

@@ -57,10 +57,14 @@ pub(crate) fn names(chain: &Chain) -> Vec<&str> {
     members.map(|member| member.component.as_ref().map_or("-", |c| c.name.as_str())).collect()
 }
 
-/// Everything below the protocol's directory.
+/// Everything below the protocol's directory in the machine's bpffs.
 pub(crate) fn pins() -> Result<Vec<PathBuf>> {
+    pins_in(Path::new(BPFFS))
+}
+
+fn pins_in(bpffs: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut open = vec![Path::new(BPFFS).join("xdp")];
+    let mut open = vec![bpffs.join("xdp")];
     while let Some(directory) = open.pop() {
         let Ok(entries) = std::fs::read_dir(&directory) else {
             continue;
@@ -80,6 +84,7 @@ pub(crate) fn pins() -> Result<Vec<PathBuf>> {
 /// What was there before a test, so that the test can see that it left nothing.
 #[derive(Debug)]
 pub(crate) struct Baseline {
+    bpffs: PathBuf,
     census: Census,
     pins: Vec<PathBuf>,
     descriptors: usize,
@@ -87,7 +92,13 @@ pub(crate) struct Baseline {
 
 impl Baseline {
     pub(crate) fn take() -> Result<Self> {
-        Ok(Self { census: Census::take()?, pins: pins()?, descriptors: descriptors()? })
+        Self::take_in(Path::new(BPFFS))
+    }
+
+    /// With another bpffs than the machine's.
+    pub(crate) fn take_in(bpffs: &Path) -> Result<Self> {
+        let (census, pins) = (Census::take()?, pins_in(bpffs)?);
+        Ok(Self { bpffs: bpffs.to_owned(), census, pins, descriptors: descriptors()? })
     }
 
     /// What was pinned.
@@ -100,7 +111,7 @@ impl Baseline {
         let left = || Census::take().map(|census| census.since(&self.census));
         let clean = lab::soon(|| Ok(left()?.is_empty()))?;
         ensure!(clean, "left in the kernel: {:?}", left()?);
-        let pins = pins()?;
+        let pins = pins_in(&self.bpffs)?;
         ensure!(pins == self.pins, "left in bpffs: {pins:?}");
         let descriptors = descriptors()?;
         ensure!(

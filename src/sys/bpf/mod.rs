@@ -10,7 +10,7 @@ use attr::{
 };
 use libbpf_sys as bpf_sys;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,7 +43,53 @@ pub(crate) struct MapInfo {
     pub(crate) kind: u32,
     pub(crate) key_size: u32,
     pub(crate) value_size: u32,
-    pub(crate) max_entries: u32,
+}
+
+/// A map and what the kernel says of it. Made here only, so the two belong together.
+#[derive(Debug)]
+pub(crate) struct MapHandle {
+    fd: OwnedFd,
+    info: MapInfo,
+}
+
+/// The kinds of maps that have one value, of the size that the kernel tells, for each key. Others write more.
+const SINGLE_VALUED: [bpf_sys::bpf_map_type; 4] = [
+    bpf_sys::BPF_MAP_TYPE_HASH,
+    bpf_sys::BPF_MAP_TYPE_ARRAY,
+    bpf_sys::BPF_MAP_TYPE_LRU_HASH,
+    bpf_sys::BPF_MAP_TYPE_LPM_TRIE,
+];
+
+impl MapHandle {
+    pub(crate) fn info(&self) -> MapInfo {
+        self.info
+    }
+}
+
+impl AsFd for MapHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl MapInfo {
+    /// Whether a key and a value of these sizes can be given to the kernel, or a value be asked for.
+    fn check(&self, key: &[u8], value: usize) -> io::Result<()> {
+        if !SINGLE_VALUED.contains(&self.kind) {
+            let message = "a map whose values are not one for each key";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
+        if key.len() == self.key_size as usize && value == self.value_size as usize {
+            return Ok(());
+        }
+        let message = format!(
+            "the map has keys of {} and values of {} bytes, not {} and {value}",
+            self.key_size,
+            self.value_size,
+            key.len(),
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
 }
 
 /// A map to create.
@@ -141,34 +187,25 @@ fn text(bytes: impl Iterator<Item = u8>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Kernels before 5.11 count BPF memory against `RLIMIT_MEMLOCK` and say EPERM when it is too low, with
-/// the same errno as for a missing privilege. The limit is lifted once, only after such an EPERM.
-fn with_memlock<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    match call() {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) && lift_memlock() => call(),
-        other => other,
-    }
-}
-
-/// Whether the limit was in the way and could be lifted.
-fn lift_memlock() -> bool {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: limit is a live rlimit for the kernel to fill.
-    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0
-        || limit.rlim_cur == libc::RLIM_INFINITY
-    {
-        return false;
-    }
-    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: unlimited is a live rlimit that the kernel only reads.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) == 0 }
-}
-
 impl Kernel {
+    /// Kernels before 5.11 count BPF memory against `RLIMIT_MEMLOCK` and say EPERM when it is too low, with
+    /// the same errno as for a missing privilege. The limit is lifted only there, and only after an EPERM.
+    /// Another thread may be faster to lift it: the call is tried again all the same.
+    fn with_memlock<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match call() {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) && self.counts_memlock() => {
+                lift_memlock();
+                call()
+            }
+            other => other,
+        }
+    }
+
     /// `BPF_MAP_CREATE`
-    pub(crate) fn map_create(&self, spec: &MapSpec<'_>) -> io::Result<OwnedFd> {
+    pub(crate) fn map_create(&self, spec: &MapSpec<'_>) -> io::Result<MapHandle> {
         self.step("BPF_MAP_CREATE")?;
-        with_memlock(|| {
+        let MapSpec { kind, key_size, value_size, .. } = *spec;
+        let fd = self.with_memlock(|| {
             let mut attr = MapCreateAttr {
                 map_type: spec.kind,
                 key_size: spec.key_size,
@@ -180,22 +217,16 @@ impl Kernel {
             };
             // SAFETY: MapCreateAttr is what BPF_MAP_CREATE reads, and holds no pointer.
             unsafe { bpf_fd(bpf_sys::BPF_MAP_CREATE, &mut attr) }
-        })
+        })?;
+        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size } })
     }
 
-    /// `BPF_MAP_UPDATE_ELEM`. The sizes of `key` and `value` are checked against the map's by the caller,
-    /// for `info`, which must be this map's.
-    pub(crate) fn map_update(
-        &self,
-        map: BorrowedFd<'_>,
-        info: &MapInfo,
-        key: &[u8],
-        value: &[u8],
-    ) -> io::Result<()> {
+    /// `BPF_MAP_UPDATE_ELEM`
+    pub(crate) fn map_update(&self, map: &MapHandle, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.step("BPF_MAP_UPDATE_ELEM")?;
-        check_sizes(info, key, value.len())?;
+        map.info.check(key, value.len())?;
         let mut attr = MapElementAttr {
-            map_fd: raw(map),
+            map_fd: raw(map.as_fd()),
             key: address(key),
             value: address(value),
             ..Default::default()
@@ -204,23 +235,19 @@ impl Kernel {
         unsafe { bpf(bpf_sys::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
     }
 
-    /// `BPF_MAP_LOOKUP_ELEM`, for maps with one value for all CPUs.
-    pub(crate) fn map_lookup(
-        &self,
-        map: BorrowedFd<'_>,
-        info: &MapInfo,
-        key: &[u8],
-    ) -> io::Result<Vec<u8>> {
+    /// `BPF_MAP_LOOKUP_ELEM`
+    pub(crate) fn map_lookup(&self, map: &MapHandle, key: &[u8]) -> io::Result<Vec<u8>> {
         self.step("BPF_MAP_LOOKUP_ELEM")?;
-        let mut value = vec![0; info.value_size as usize];
-        check_sizes(info, key, value.len())?;
+        let mut value = vec![0; map.info.value_size as usize];
+        map.info.check(key, value.len())?;
         let mut attr = MapElementAttr {
-            map_fd: raw(map),
+            map_fd: raw(map.as_fd()),
             key: address(key),
             value: address_mut(&mut value),
             ..Default::default()
         };
-        // SAFETY: key is as long as this map's keys, and value has room for one of its values.
+        // SAFETY: key is as long as this map's keys, and value has room for one of its values, which is all
+        // that the kernel writes: check() lets no map with a value for each CPU pass.
         unsafe { bpf(bpf_sys::BPF_MAP_LOOKUP_ELEM, &mut attr) }?;
         Ok(value)
     }
@@ -236,7 +263,7 @@ impl Kernel {
     /// `BPF_BTF_LOAD`
     pub(crate) fn btf_load(&self, btf: &[u8]) -> io::Result<OwnedFd> {
         self.step("BPF_BTF_LOAD")?;
-        with_memlock(|| {
+        self.with_memlock(|| {
             let mut attr =
                 BtfLoadAttr { btf: address(btf), btf_size: length(btf)?, ..Default::default() };
             // SAFETY: btf is btf_size bytes long and only read; there is no log buffer.
@@ -249,7 +276,7 @@ impl Kernel {
         self.step("BPF_PROG_LOAD")?;
         let mut attempt = 0;
         let source = loop {
-            match with_memlock(|| load(spec, &mut [])) {
+            match self.with_memlock(|| load(spec, &mut [])) {
                 Ok(fd) => return Ok(fd),
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
                     attempt += 1;
@@ -337,22 +364,18 @@ impl Kernel {
     /// of object, answered about another, is nonsense.
     pub(crate) fn is_program(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
         self.step("readlink")?;
-        let target = std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
+        let target = std::fs::read_link(format!("/proc/thread-self/fd/{}", object.as_raw_fd()))?;
         Ok(target.as_os_str() == "anon_inode:bpf-prog")
     }
 
-    /// `BPF_OBJ_GET_INFO_BY_FD` of a map.
-    pub(crate) fn map_info(&self, map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    /// A map by its descriptor, with what `BPF_OBJ_GET_INFO_BY_FD` tells of it.
+    pub(crate) fn map_open(&self, fd: OwnedFd) -> io::Result<MapHandle> {
         self.step("BPF_OBJ_GET_INFO_BY_FD")?;
         let mut info = bpf_sys::bpf_map_info::default();
         // SAFETY: bpf_map_info is what the kernel writes for a map, and holds no pointer.
-        unsafe { object_info(map, &mut info) }?;
-        Ok(MapInfo {
-            kind: info.type_,
-            key_size: info.key_size,
-            value_size: info.value_size,
-            max_entries: info.max_entries,
-        })
+        unsafe { object_info(fd.as_fd(), &mut info) }?;
+        let bpf_sys::bpf_map_info { type_: kind, key_size, value_size, .. } = info;
+        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size } })
     }
 
     /// The raw BTF behind a descriptor.
@@ -414,17 +437,11 @@ impl Kernel {
     }
 }
 
-fn check_sizes(info: &MapInfo, key: &[u8], value: usize) -> io::Result<()> {
-    if key.len() == info.key_size as usize && value == info.value_size as usize {
-        return Ok(());
-    }
-    let message = format!(
-        "the map has keys of {} and values of {} bytes, not {} and {value}",
-        info.key_size,
-        info.value_size,
-        key.len(),
-    );
-    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+/// Without the privilege to do so nothing happens, and the call fails again.
+fn lift_memlock() {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: unlimited is a live rlimit that the kernel only reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
 }
 
 fn fd_by_id(command: bpf_sys::bpf_cmd, id: u32) -> io::Result<OwnedFd> {
@@ -485,10 +502,13 @@ mod tests {
     }
 
     #[test]
-    fn wrong_sizes_never_reach_the_kernel() {
-        let info = MapInfo { kind: 2, key_size: 4, value_size: 8, max_entries: 1 };
-        assert!(check_sizes(&info, &[0; 4], 8).is_ok());
-        assert!(check_sizes(&info, &[0; 3], 8).is_err());
-        assert!(check_sizes(&info, &[0; 4], 4).is_err());
+    fn what_does_not_fit_the_map_never_reaches_the_kernel() {
+        let info = MapInfo { kind: bpf_sys::BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: 8 };
+        assert!(info.check(&[0; 4], 8).is_ok());
+        assert!(info.check(&[0; 3], 8).is_err());
+        assert!(info.check(&[0; 4], 4).is_err());
+        for kind in [bpf_sys::BPF_MAP_TYPE_PERCPU_ARRAY, bpf_sys::BPF_MAP_TYPE_QUEUE, 9999] {
+            assert!(MapInfo { kind, ..info }.check(&[0; 4], 8).is_err());
+        }
     }
 }
