@@ -132,6 +132,101 @@ fn a_failure_at_any_call_leaves_the_old_chain_or_the_new_one() -> Result<()> {
     Ok(())
 }
 
+/// Ends a process at every single call of an attach: the old chain runs, whole, or the new one, and the next change
+/// works. What the dead process left in bpffs is for recovery to clean.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_process_that_dies_at_any_call_leaves_the_old_chain_or_the_new_one() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let pair = Pair::new("death", 10)?;
+        let interface = pair.interface()?;
+        for programs in [0, 1] {
+            let mut outcomes = [0, 0];
+            for call in 0.. {
+                let (died, after) = attach_and_die(&pair, &interface, programs, call)?;
+                if !died {
+                    ensure!(call > 30 && after == programs + 1, "{call} calls, {after} programs");
+                    break;
+                }
+                ensure!(after == programs || after == programs + 1, "{after} programs");
+                outcomes[after - programs] += 1;
+            }
+            println!(
+                "attach to a chain of {programs}: died {outcomes:?} times before and after the swap"
+            );
+            ensure!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
+        }
+    }
+    baseline.assert_restored()
+}
+
+/// Whether the process died, and how many programs are in the chain after it.
+fn attach_and_die(
+    pair: &Pair,
+    interface: &Interface,
+    programs: usize,
+    call: usize,
+) -> Result<(bool, usize)> {
+    let xdp = with(Kernel::default())?;
+    let mut filter = filter(BLOCKED)?;
+    if programs > 0 {
+        xdp.attach(interface, &mut filter, Mode::Native)?;
+    }
+    let output = std::process::Command::new(std::env::current_exe()?)
+        .args(["--exact", "dispatcher::fault_tests::an_attach_in_a_process_of_its_own"])
+        .args(["--ignored", "--nocapture"])
+        .env(NETNS, &pair.near.name)
+        .env(DIE_AT, call.to_string())
+        .output()?;
+    let occupant = xdp.inspect(interface)?;
+    let state = || format!("call {call}: {occupant:?} {output:?}");
+    ensure!(occupant.chain().is_none_or(super::Chain::is_whole), "{}", state());
+    if programs > 0 {
+        ensure!(blocked(pair)?, "the filter let a packet through: {}", state());
+    }
+    let after = occupant.chain().map_or(0, |chain| chain.members.len());
+    xdp.attach(interface, &mut counter()?, Mode::Native)?;
+    ensure!(chain(&xdp, interface)?.members.len() == after + 1, "{}", state());
+    xdp.detach_all(interface)?;
+    sweep()?;
+    Ok((!output.status.success(), after))
+}
+
+/// Removes all pins, as nobody is attached any more.
+fn sweep() -> Result<()> {
+    for path in pins()?.into_iter().rev() {
+        if path.is_dir() && !path.is_symlink() {
+            std::fs::remove_dir(path)?;
+        } else {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+const NETNS: &str = "OXDP_TEST_NETNS";
+const DIE_AT: &str = "OXDP_TEST_DIE_AT";
+
+/// The process that dies, if it is told to; by itself, an attach like any other.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn an_attach_in_a_process_of_its_own() -> Result<()> {
+    let Some(call) = std::env::var(DIE_AT).ok() else {
+        let pair = Pair::new("own", 10)?;
+        let (xdp, interface) = (with(Kernel::default())?, pair.interface()?);
+        xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+        ensure!(chain(&xdp, &interface)?.is_whole());
+        xdp.detach_all(&interface)?;
+        return Ok(());
+    };
+    let netns = crate::Netns::by_name(&std::env::var(NETNS)?)?;
+    let interface = Interface::by_name(&netns, support::lab::UPLINK)?;
+    let xdp = with(Kernel::with_fault(Arc::new(Plan::die_at(call.parse()?))))?;
+    xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+    Ok(())
+}
+
 /// Between our look at an empty interface and our attach, somebody else attaches a chain: we join it.
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]

@@ -26,12 +26,14 @@ pub enum Select<'a> {
 ///
 /// It is loaded by the first [`attach`](crate::Xdp::attach), as a component of a chain, and stays loaded, even if
 /// that attach fails later on: then it can be attached again, but no longer be given other settings. Its maps and the
-/// program itself live in the kernel as long as this value or its place in a chain does.
+/// program itself live in the kernel as long as this value or its place in a chain does. Maps that the object wants
+/// pinned by name (`LIBBPF_PIN_BY_NAME`) are pinned by libbpf, at `/sys/fs/bpf`, when the program is loaded.
 #[derive(Debug)]
 pub struct Program {
     elf: Box<[u8]>,
     entry: ProgramEntry,
     config: RunConfig,
+    maps: Vec<String>,
     globals: Vec<Global>,
     state: State,
 }
@@ -83,7 +85,8 @@ impl Program {
             .and_then(|btf| RunConfig::read(&btf, &entry.name))
             .map_err(ErrorKind::CorruptObject)
             .during(OPEN, label)?;
-        Ok(Self { elf, entry, config, globals: Vec::new(), state: State::Opened(Some(object)) })
+        let (maps, globals) = (object.map_names(), Vec::new());
+        Ok(Self { elf, entry, config, maps, globals, state: State::Opened(Some(object)) })
     }
 
     /// The name of its function.
@@ -143,8 +146,11 @@ impl Program {
     pub fn set_global(&mut self, name: &str, value: &[u8]) -> Result<()> {
         const SET: &str = "set global variable";
         self.must_be_open(SET)?;
-        let btf = self.opened()?.btf().ok_or(ErrorKind::NoBtf).during(SET, name)?;
-        let btf = Btf::parse(btf).map_err(ErrorKind::CorruptObject).during(SET, name)?;
+        let mut object = self.take_object()?;
+        let btf = object.btf().ok_or(ErrorKind::NoBtf);
+        self.state = State::Opened(Some(object));
+        let btf = Btf::parse(btf.during(SET, name)?).map_err(ErrorKind::CorruptObject);
+        let btf = btf.during(SET, name)?;
         let found =
             GLOBALS.iter().find_map(|section| Some((section, btf.variable(section, name)?)));
         let (section, (_, offset, size)) =
@@ -161,10 +167,7 @@ impl Program {
 
     /// Names of the object's maps.
     pub fn map_names(&self) -> Vec<String> {
-        match &self.state {
-            State::Opened(Some(object)) | State::Loaded(object, _) => object.map_names(),
-            State::Opened(None) => Vec::new(),
-        }
+        self.maps.clone()
     }
 
     /// A map of the loaded program.
@@ -218,13 +221,7 @@ impl Program {
         if self.info().is_some() {
             return Ok(());
         }
-        self.opened()?;
-        let State::Opened(object) = &mut self.state else {
-            return Ok(());
-        };
-        let Some(mut object) = object.take() else {
-            return Ok(());
-        };
+        let mut object = self.take_object()?;
         for global in &self.globals {
             object
                 .patch_global(&global.section, global.offset, &global.value)
@@ -240,16 +237,15 @@ impl Program {
         Ok(())
     }
 
-    /// The opened object; opened again if a failed load has spent it.
-    fn opened(&mut self) -> Result<&mut Object> {
-        match &mut self.state {
-            State::Loaded(object, _) | State::Opened(Some(object)) => Ok(object),
-            State::Opened(slot) => {
-                let name = &self.entry.name;
-                let object = Kernel::default().object_open(&self.elf);
-                Ok(slot.insert(object.map_err(|error| corrupt(error, name))?))
-            }
+    /// The object of a program that is not loaded, out of its place; opened again if a failed load has spent it.
+    fn take_object(&mut self) -> Result<Object> {
+        if let State::Opened(object) = &mut self.state
+            && let Some(object) = object.take()
+        {
+            return Ok(object);
         }
+        let name = &self.entry.name;
+        Kernel::default().object_open(&self.elf).map_err(|error| corrupt(error, name))
     }
 
     fn must_be_open(&self, operation: &'static str) -> Result<()> {

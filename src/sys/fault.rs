@@ -14,6 +14,7 @@ pub(crate) struct Plan {
     /// Which calls fail, counted from 0, and with which errno.
     failures: Range<usize>,
     errno: i32,
+    death: Option<usize>,
     /// Done just before the first call of this name.
     interruption: Mutex<Option<(&'static str, Action)>>,
 }
@@ -21,12 +22,23 @@ pub(crate) struct Plan {
 impl Plan {
     /// Only records.
     pub(crate) fn record() -> Self {
-        Self { seen: Mutex::default(), failures: 0..0, errno: 0, interruption: Mutex::default() }
+        Self {
+            seen: Mutex::default(),
+            failures: 0..0,
+            errno: 0,
+            death: None,
+            interruption: Mutex::default(),
+        }
     }
 
     /// Fails these calls with `errno`, before they reach the kernel.
     pub(crate) fn fail(failures: Range<usize>, errno: i32) -> Self {
         Self { failures, errno, ..Self::record() }
+    }
+
+    /// Ends the process, at once and without any clean-up, in place of call number `index`.
+    pub(crate) fn die_at(index: usize) -> Self {
+        Self { death: Some(index), ..Self::record() }
     }
 
     /// Does `action` just before the first call named `call`.
@@ -49,6 +61,9 @@ impl Plan {
         let due = |(call, _): &mut (&'static str, Action)| *call == name;
         if let Some((_, action)) = self.interruption.lock().unwrap().take_if(due) {
             action();
+        }
+        if self.death == Some(index) {
+            std::process::abort();
         }
         if self.failures.contains(&index) {
             return Err(io::Error::from_raw_os_error(self.errno));
