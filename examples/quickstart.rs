@@ -12,7 +12,7 @@
 mod lab;
 
 use anyhow::{Context, Result, bail};
-use lab::{Pair, received, soon};
+use lab::{Pair, pins_in, received, soon};
 use oxdp::{Census, Chain, Features, Interface, Mode, Occupant, Program, Select, Support, Xdp};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -344,25 +344,10 @@ impl Demo {
     }
 }
 
-/// Everything below the protocol's directory in bpffs.
+/// Everything that is pinned, where the environment says that bpffs is.
 fn pins() -> Result<Vec<PathBuf>> {
     let bpffs = std::env::var_os("LIBXDP_BPFFS").unwrap_or_else(|| "/sys/fs/bpf".into());
-    let mut found = Vec::new();
-    let mut open = vec![Path::new(&bpffs).join("xdp")];
-    while let Some(directory) = open.pop() {
-        let Ok(entries) = std::fs::read_dir(&directory) else {
-            continue;
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open.push(entry.path());
-            }
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
+    pins_in(Path::new(&bpffs))
 }
 
 fn kernel_release() -> Result<String> {

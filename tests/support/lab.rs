@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use oxdp::{Interface, Netns};
 use std::io::ErrorKind;
 use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -135,4 +136,24 @@ pub(crate) fn received(socket: &UdpSocket) -> Result<usize> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Everything below the protocol's directory in a bpffs.
+pub(crate) fn pins_in(bpffs: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![bpffs.join("xdp")];
+    while let Some(directory) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod lab;
 
 use anyhow::{Context, Result, ensure};
+use lab::pins_in;
 use oxdp::{Census, Chain, Interface, Program, Select, Xdp};
 use std::path::{Path, PathBuf};
 
@@ -60,25 +61,6 @@ pub(crate) fn names(chain: &Chain) -> Vec<&str> {
 /// Everything below the protocol's directory in the machine's bpffs.
 pub(crate) fn pins() -> Result<Vec<PathBuf>> {
     pins_in(Path::new(BPFFS))
-}
-
-fn pins_in(bpffs: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut open = vec![bpffs.join("xdp")];
-    while let Some(directory) = open.pop() {
-        let Ok(entries) = std::fs::read_dir(&directory) else {
-            continue;
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open.push(entry.path());
-            }
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// What was there before a test, so that the test can see that it left nothing.
