@@ -29,7 +29,9 @@
 //! # What it promises
 //!
 //! - A change takes effect between two packets, or not at all. Every error leaves the interface, the kernel
-//!   and bpffs as they were; a process that is killed leaves the old chain or the new one.
+//!   and bpffs as they were; a process that is killed leaves the old chain or the new one. (If the kernel's answer
+//!   to the swap is lost, and what is attached cannot be asked for either, the change may be done: then the pins of
+//!   the new chain stay, and the error is that of the swap.)
 //! - The calling thread never changes its namespaces. Work in another one is done on a short-lived thread.
 //! - Nothing is printed. What happens on the way goes to the [`log`] facade, targets `oxdp::…`. libbpf, which
 //!   opens ELF objects, prints by one callback for the whole process; the first object that is opened here
