@@ -1,7 +1,6 @@
 //! How long a change to a chain takes, on a veth interface of a namespace of our own.
 //!
-//! `make bench` runs it in a VM and counts the bpf(2) calls with strace. Options: `--only empty` or `--only live`
-//! does that one change once, for counting; `--rounds N` sets how many are timed (20).
+//! `make bench` runs it in a VM and counts the bpf(2) calls with strace, for which `--only` does one change once.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's job is to print")]
 
@@ -9,18 +8,22 @@
 #[allow(dead_code, reason = "shared with the tests")]
 mod support;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use oxdp::{Interface, Mode, Program, Xdp};
+use oxdp::{Interface, Mode, Netns, Program, Xdp};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::counter;
-use support::lab::Pair;
+use support::lab::{Pair, UPLINK};
 
 #[derive(Parser)]
 struct Options {
     /// Do this change once, untimed.
     #[arg(long)]
     only: Option<Only>,
+    /// In this namespace, attach to its interface and end: what `--only` starts a process for.
+    #[arg(long, hide = true)]
+    attach_in: Option<String>,
     /// How many changes of each kind are timed.
     #[arg(long, default_value_t = 20)]
     rounds: usize,
@@ -31,16 +34,24 @@ struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Only {
+    /// Attach to an empty interface, in a process of its own.
     Empty,
+    /// Add to a chain of one, in a process of its own.
     Live,
+    /// Add to a chain of one, in the process that has just made it.
+    Again,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let (xdp, pair) = (Xdp::builder().mount_bpffs(true).build()?, Pair::new("bench", 10)?);
+    let xdp = Xdp::builder().mount_bpffs(true).build()?;
+    if let Some(netns) = &options.attach_in {
+        return attach(&xdp, &Interface::by_name(&Netns::by_name(netns)?, UPLINK)?);
+    }
+    let pair = Pair::new("bench", 10)?;
     let interface = pair.interface()?;
     if let Some(only) = options.only {
-        return once(&xdp, &interface, only);
+        return once(&xdp, &pair, only);
     }
     let (mut empty, mut live) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
@@ -55,15 +66,28 @@ fn main() -> Result<()> {
 }
 
 /// The markers are for who reads the trace: what lies between them is the change.
-fn once(xdp: &Xdp, interface: &Interface, only: Only) -> Result<()> {
-    if matches!(only, Only::Live) {
-        xdp.attach(interface, &mut counter()?, Mode::Native)?;
-    }
+fn attach(xdp: &Xdp, interface: &Interface) -> Result<()> {
     let mut program = counter()?;
     println!("begin");
     xdp.attach(interface, &mut program, Mode::Native)?;
     println!("end");
-    xdp.detach_all(interface)?;
+    Ok(())
+}
+
+fn once(xdp: &Xdp, pair: &Pair, only: Only) -> Result<()> {
+    let interface = pair.interface()?;
+    if !matches!(only, Only::Empty) {
+        xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+    }
+    if matches!(only, Only::Again) {
+        attach(xdp, &interface)?;
+    } else {
+        let status = Command::new(std::env::current_exe()?)
+            .args(["--attach-in", &pair.near.name])
+            .status()?;
+        ensure!(status.success(), "the process that attaches: {status}");
+    }
+    xdp.detach_all(&interface)?;
     Ok(())
 }
 

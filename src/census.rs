@@ -2,7 +2,7 @@
 
 //! What BPF objects are in the kernel, so that a program can see that it has left none behind.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, ErrorKind, Result};
 use crate::sys::Kernel;
 use libbpf_sys::{BPF_LINK_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID, BPF_PROG_GET_NEXT_ID, bpf_cmd};
 use std::fmt;
@@ -26,13 +26,8 @@ impl Census {
     /// let go may still be here.
     pub fn take() -> Result<Self> {
         let ids = |what, command: bpf_cmd| {
-            Kernel::default().ids(command).map_err(|error| {
-                let kind = match error.raw_os_error() {
-                    Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" },
-                    _ => error.into(),
-                };
-                Error::new("count", what, kind)
-            })
+            let ids = Kernel::default().ids(command);
+            ids.map_err(|error| ErrorKind::privileged(error, "CAP_SYS_ADMIN")).during("count", what)
         };
         Ok(Self {
             programs: ids("programs", BPF_PROG_GET_NEXT_ID)?,

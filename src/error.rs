@@ -252,6 +252,14 @@ impl Error {
 }
 
 impl ErrorKind {
+    /// The cause of an operation that needs a privilege, which a denial means to be missing.
+    pub(crate) fn privileged(source: io::Error, needs: &'static str) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::NoPrivilege { needs },
+            _ => source.into(),
+        }
+    }
+
     fn io(&self) -> Option<&io::Error> {
         match self {
             Self::Os { source, .. }

@@ -1,7 +1,8 @@
 //! The shipped BPF objects are what their sources compile to.
 //!
-//! Compiles every `bpf/*.c` and `tests/bpf/*.c` with Debian 12's clang, links the two programs that the library loads by itself, and
-//! compares all of it with what is checked in. With `OXDP_BLESS=1` (`make bpf`) writes it instead.
+//! Compiles every `bpf/*.c` and `tests/bpf/*.c` with Debian 12's clang, links the two programs that the library
+//! loads by itself, and compares all of it with what is checked in. With `OXDP_BLESS=1` (`make bpf`) writes it
+//! instead.
 
 use anyhow::{Context, Result, bail, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind, SymbolKind};
@@ -69,8 +70,8 @@ fn settle(path: &Path, content: &[u8], bless: bool) -> Result<()> {
     Ok(())
 }
 
-/// Paths are given relative to the source's directory, and debug sections dropped, so that the object does not depend on
-/// where the checkout lies.
+/// Paths are given relative to the source's directory, and debug sections dropped, so that the object does not
+/// depend on where the checkout lies.
 fn compile(source: &Path, work: &Path) -> Result<Vec<u8>> {
     let object = work.join(source.with_extension("o").file_name().context("file name")?);
     run(Command::new(CLANG)

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::lab::{Pair, ip, received, soon};
-use support::{BPFFS, Baseline, chain, counter, filter, id, pins, program, seen, xdp};
+use support::{BPFFS, Baseline, chain, counter, filter, id, pins, program, remove_pins, seen, xdp};
 
 /// Every attach that is refused leaves the chain, the kernel and bpffs as they were.
 #[test]
@@ -73,9 +73,7 @@ fn a_chain_with_lost_pins_is_told_and_left_alone() -> Result<()> {
             );
         }
         // Without any pin it is still known for what it is, and can be taken off.
-        std::fs::remove_file(pins.join("prog1-prog"))?;
-        std::fs::remove_file(pins.join("prog1-link"))?;
-        std::fs::remove_dir(&pins)?;
+        remove_pins(&pins)?;
         let orphan = chain(&xdp, &interface)?;
         ensure!(orphan.pins.is_none() && orphan.members.len() == 2 && !orphan.is_whole());
         let error = xdp.attach(&interface, &mut support::counter()?, Mode::Native).unwrap_err();

@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::sync::Arc;
 use support::lab::{Pair, ip, received, soon};
-use support::{Baseline, chain, counter, filter, names, pins};
+use support::{Baseline, chain, counter, filter, names, pins, remove_pins};
 
 /// An errno that no call of ours gives a meaning.
 const ERRNO: i32 = libc::EIO;
@@ -272,10 +272,7 @@ fn a_swap_that_is_overtaken_starts_over() -> Result<()> {
         let new = chain(&xdp, &interface)?;
         ensure!(names(&new) == ["packet_counter"] && new.is_whole(), "{new:?}");
         // `ip` knows nothing of pins: those of the chain that it took off are still there.
-        for name in ["prog0-link", "prog0-prog"] {
-            std::fs::remove_file(old_pins.join(name))?;
-        }
-        std::fs::remove_dir(&old_pins)?;
+        remove_pins(&old_pins)?;
         xdp.detach_all(&interface)?;
     }
     baseline.assert_restored()
@@ -339,10 +336,7 @@ fn what_cannot_be_removed_is_told() -> Result<()> {
         let outcome = add(&Arc::new(Plan::fail(unlink..unlink + 2, ERRNO)))?;
         let leftover = outcome.leftover.unwrap();
         ensure!(chain(&xdp, &interface)?.is_whole() && blocked(&pair)?);
-        for name in ["prog0-link", "prog0-prog"] {
-            std::fs::remove_file(leftover.join(name))?;
-        }
-        std::fs::remove_dir(leftover)?;
+        remove_pins(&leftover)?;
         xdp.detach_all(&interface)?;
     }
     baseline.assert_restored()

@@ -218,7 +218,7 @@ pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Fou
     let what = format!("program {}", attached.program);
     let program = match kernel.prog_by_id(attached.program) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(privilege).during("open", &what)?,
+        other => other.map_err(by_id).during("open", &what)?,
     };
     let info = kernel.prog_info(program.as_fd()).during("query", &what)?;
     Ok(Some(match dispatcher_config(kernel, &info).during("look at", &what)? {
@@ -238,11 +238,9 @@ pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Fou
     }))
 }
 
-fn privilege(error: io::Error) -> ErrorKind {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: NEEDS },
-        _ => error.into(),
-    }
+/// What is opened by its id needs a privilege.
+fn by_id(error: io::Error) -> ErrorKind {
+    ErrorKind::privileged(error, NEEDS)
 }
 
 /// The configuration of a dispatcher; `None` if the program is none. Version 1 has no magic, so there the
@@ -257,7 +255,7 @@ fn dispatcher_config(
     if info.name != "xdp_dispatcher" {
         return Ok(None);
     }
-    let map = kernel.map_open(kernel.map_by_id(map).map_err(privilege)?)?;
+    let map = kernel.map_open(kernel.map_by_id(map).map_err(by_id)?)?;
     let MapInfo { kind, key_size, value_size } = map.info();
     if kind != BPF_MAP_TYPE_ARRAY || key_size != 4 || !Config::has_size(value_size) {
         return Ok(None);

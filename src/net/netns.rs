@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 /// Where iproute2 keeps named namespaces.
 const NAMED: &str = "/run/netns";
-const ENTER: &str = "enter";
 
 /// A network namespace, held open: it lives at least as long as this value.
 ///
@@ -180,13 +179,8 @@ impl Netns {
         work: impl FnOnce() -> T + Send,
     ) -> Result<T> {
         kernel.in_netns(self.as_fd(), work).map_err(|error| {
-            let kind = match error.raw_os_error() {
-                Some(libc::EPERM) => ErrorKind::NoPrivilege {
-                    needs: "CAP_SYS_ADMIN in the namespace's user namespace",
-                },
-                _ => error.into(),
-            };
-            Error::new(ENTER, self, kind)
+            let needs = "CAP_SYS_ADMIN in the namespace's user namespace";
+            Error::new("enter", self, ErrorKind::privileged(error, needs))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Where the bpf file system is, and mounting one when that is allowed.
 
 use super::{At, denied};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,13 +60,10 @@ impl Location {
             return Ok(());
         }
         log::info!("mounting a bpf file system on {}", self.path.display());
-        kernel.mount_bpffs(&self.path).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => {
-                let kind = ErrorKind::NoPrivilege { needs: "CAP_SYS_ADMIN" };
-                Error::new(MOUNT, self.path.display(), kind)
-            }
-            _ => denied(MOUNT, &self.path, error),
-        })
+        let mounted = kernel.mount_bpffs(&self.path);
+        mounted
+            .map_err(|error| ErrorKind::privileged(error, "CAP_SYS_ADMIN"))
+            .during(MOUNT, self.path.display())
     }
 
     /// The `xdp` directory as it is, which may be not at all. Changes nothing.

@@ -34,11 +34,11 @@ impl<T> At<T> for io::Result<T> {
 
 /// The error of a file operation; in bpffs, a denied one means that the process is not root enough.
 fn denied(operation: &'static str, path: &Path, error: io::Error) -> Error {
-    let kind = match error.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => {
-            ErrorKind::NoPrivilege { needs: "access to the pins in bpffs" }
-        }
-        _ => error.into(),
-    };
+    let kind = ErrorKind::privileged(error, "access to the pins in bpffs");
     Error::new(operation, path.display(), kind)
+}
+
+/// Tries a step of cleaning up a second time: nobody else will do it until the next recovery.
+fn twice<T>(step: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    step().or_else(|_| step())
 }

@@ -1,9 +1,9 @@
 //! The directory of one namespace: made with a note of whose it is, and set aside when that one is dead.
 
 use super::layout;
-use super::lock::{Deadline, Lock, Patience};
+use super::lock::{Deadline, Lock};
 use super::store::{PinnedDispatcher, Store};
-use super::{At, denied};
+use super::{At, denied, twice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::NetnsId;
 use crate::sys::Kernel;
@@ -209,15 +209,11 @@ impl Store {
             self.remove_parents(path);
         }
     }
-
-    pub(super) fn patience(&self) -> Patience {
-        self.lock_patience
-    }
 }
 
 /// Whether the scope is gone. Only one that holds nothing but its note is removed.
 fn remove_if_empty(kernel: &Kernel, path: &Path) -> bool {
-    let Ok(entries) = kernel.read_dir(path).or_else(|_| kernel.read_dir(path)) else {
+    let Ok(entries) = twice(|| kernel.read_dir(path)) else {
         return false;
     };
     let is_note = |entry: &Entry| entry.name == IDENTITY && entry.kind == EntryKind::Symlink;
@@ -225,10 +221,10 @@ fn remove_if_empty(kernel: &Kernel, path: &Path) -> bool {
         return false;
     }
     let note = path.join(IDENTITY);
-    if !entries.is_empty() && kernel.unlink(&note).or_else(|_| kernel.unlink(&note)).is_err() {
+    if !entries.is_empty() && twice(|| kernel.unlink(&note)).is_err() {
         return false;
     }
-    kernel.rmdir(path).or_else(|_| kernel.rmdir(path)).is_ok()
+    twice(|| kernel.rmdir(path)).is_ok()
 }
 
 fn ignore(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
@@ -260,8 +256,8 @@ fn unnoted(kernel: &Kernel, path: &Path) -> Result<Owner> {
     }
 }
 
-/// Renames the scope of a dead namespace, whose lock we hold, out of the way. Its pins stay, so nothing is detached; what is
-/// in it can still be found by dispatcher id, and cleaned by who knows that it is dead.
+/// Renames the scope of a dead namespace, whose lock we hold, out of the way. Its pins stay, so nothing is
+/// detached; what is in it can still be found by dispatcher id, and cleaned by who knows that it is dead.
 fn set_aside(kernel: &Kernel, root: &Path, path: &Path, netns: &NetnsId) -> Result<()> {
     for number in 0..u32::MAX {
         let aside = root.join(format!("{}{}-{number}", layout::DEAD, netns.inode));
@@ -305,7 +301,7 @@ fn decode(text: &str) -> Option<NetnsId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pins::NetnsInode;
+    use crate::pins::{NetnsInode, Patience};
     use std::sync::Arc;
 
     fn netns(cookie: u64) -> NetnsId {

@@ -4,7 +4,7 @@ use super::layout::{
     PinKey, PinLayout, SEARCH_DEPTH, directory_name, is_usable_scope, parse_directory_name,
 };
 use super::lock::{Lock, Patience};
-use super::{At, denied};
+use super::{At, denied, twice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use crate::sys::fs::EntryKind;
@@ -19,7 +19,7 @@ pub(crate) struct Store {
     kernel: Kernel,
     root: PathBuf,
     layout: Arc<dyn PinLayout>,
-    pub(super) lock_patience: Patience,
+    patience: Patience,
 }
 
 /// The pin directory of one dispatcher.
@@ -41,9 +41,9 @@ impl Store {
         kernel: Kernel,
         root: PathBuf,
         layout: Arc<dyn PinLayout>,
-        lock_patience: Patience,
+        patience: Patience,
     ) -> Self {
-        Self { kernel, root, layout, lock_patience }
+        Self { kernel, root, layout, patience }
     }
 
     pub(super) fn kernel(&self) -> &Kernel {
@@ -54,7 +54,11 @@ impl Store {
         &*self.layout
     }
 
-    pub(crate) fn root(&self) -> &Path {
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -156,24 +160,23 @@ impl PinnedDispatcher {
     }
 
     /// Removes what the protocol puts here, and then the directory. Anything else in it stays, and is the
-    /// error. Every removal is tried twice: nobody else will do it until the next recovery.
+    /// error.
     fn remove(&self, kernel: &Kernel) -> Result<()> {
-        let twice = |call: &dyn Fn() -> io::Result<()>| call().or_else(|_| call());
-        let entries = kernel.read_dir(&self.path).or_else(|_| kernel.read_dir(&self.path));
+        let entries = twice(|| kernel.read_dir(&self.path));
         let mut foreign = None;
         for entry in entries.at("read", &self.path)? {
             if entry.kind != EntryKind::Object || !is_pin_name(&entry.name) {
                 foreign = Some(entry.path);
                 continue;
             }
-            twice(&|| kernel.unlink(&entry.path)).at("remove", &entry.path)?;
+            twice(|| kernel.unlink(&entry.path)).at("remove", &entry.path)?;
         }
         if let Some(path) = foreign {
             let what = "not made by the dispatcher protocol".into();
             let kind = ErrorKind::UnexpectedPin { path, what };
             return Err(Error::new("remove", self.path.display(), kind));
         }
-        twice(&|| kernel.rmdir(&self.path)).at("remove", &self.path)
+        twice(|| kernel.rmdir(&self.path)).at("remove", &self.path)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The only door to the kernel: bpf(2), rtnetlink, namespaces, bpffs, and libbpf for ELF objects.
 //!
-//! Owns every raw syscall and the descriptors that come back from it. Decides nothing: no ordering,
-//! no retries that change meaning, no paths. Every call passes [`Kernel::step`], so that a test can
-//! make any one of them fail. In libxdp these calls are spread over libxdp.c and libbpf.
+//! Owns every raw syscall and the descriptors that come back from it. Decides nothing: no ordering, no retries
+//! that change meaning, no paths. Every operation passes [`Kernel::step`], so that a test can make any one of
+//! them fail; what libbpf does to load an object is one of them. In libxdp these calls are spread over libxdp.c
+//! and libbpf.
 
 pub(crate) mod bpf;
 mod caps;
@@ -24,7 +25,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Called before every system call, with its name. Fails only where a test asked for it.
+    /// Called before every operation, with its name. Fails only where a test asked for it.
     #[cfg_attr(not(test), allow(clippy::unused_self, clippy::unnecessary_wraps))]
     fn step(&self, name: &'static str) -> io::Result<()> {
         #[cfg(test)]

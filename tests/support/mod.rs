@@ -63,6 +63,14 @@ pub(crate) fn pins() -> Result<Vec<PathBuf>> {
     pins_in(Path::new(BPFFS))
 }
 
+/// Removes the pins of a dispatcher that no interface has any more.
+pub(crate) fn remove_pins(directory: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    Ok(std::fs::remove_dir(directory)?)
+}
+
 /// What was there before a test, so that the test can see that it left nothing.
 #[derive(Debug)]
 pub(crate) struct Baseline {
