@@ -61,9 +61,24 @@ pub enum ErrorKind {
     #[error("nothing called {0} in the object")]
     NoSuchName(String),
 
-    /// The object carries no BTF, without which the kernel accepts no component program.
+    /// The object carries no BTF, which would tell what was asked for.
     #[error("the object has no BTF; compile it with -g")]
     NoBtf,
+
+    /// What was given as an XDP program is something else.
+    #[error("not an XDP program: {0}")]
+    NotXdp(String),
+
+    /// A program in the kernel is a component of chains, or runs alone, and the other was asked for.
+    #[error("{}", loaded_otherwise(.is_component))]
+    LoadedOtherwise {
+        /// Whether it is a component.
+        is_component: bool,
+    },
+
+    /// The object that the program was taken from is used up by a load that failed.
+    #[error("a failed load has used the object up; open it again")]
+    SpentObject,
 
     /// The program is loaded, and what was to be set can only be set before.
     #[error("the program is already loaded")]
@@ -90,8 +105,39 @@ pub enum ErrorKind {
     },
 
     /// A program that is no dispatcher is attached. Nothing was changed.
-    #[error("{0} is attached, which is not part of a chain; detach it with its own tool first")]
+    #[error(
+        "{0} is attached, which is not part of a chain; detach it with its own tool, or say that it is to be replaced"
+    )]
     ForeignProgram(Box<ForeignProgram>),
+
+    /// A chain is attached, and a program was to run without one. Nothing was changed.
+    #[error(
+        "a chain is attached (dispatcher {dispatcher}); a program can only be added to it, or the chain detached first"
+    )]
+    ChainAttached {
+        /// Program id of the dispatcher.
+        dispatcher: u32,
+    },
+
+    /// What is attached is held there by a bpf_link of somebody else, which alone can change it. Nothing was changed.
+    #[error(
+        "bpf_link {link} of another process holds program {program}; only who has the link can replace it"
+    )]
+    HeldByLink {
+        /// Id of the link.
+        link: u32,
+        /// Id of the program.
+        program: u32,
+    },
+
+    /// Several programs, or a change to one of several, without a dispatcher.
+    #[error(
+        "without a dispatcher only a single program can be attached, and that is why there is none: {why}"
+    )]
+    OnlyOne {
+        /// Why there is no dispatcher.
+        why: String,
+    },
 
     /// The dispatcher on the interface has lost some of its programs or pins. Nothing was changed.
     #[error(
@@ -105,18 +151,34 @@ pub enum ErrorKind {
         missing: Vec<usize>,
     },
 
-    /// The chain speaks a protocol version that this release reads but does not write.
-    #[error("the chain has protocol version {found}; this release changes only version {written}")]
+    /// The chain speaks a protocol version that is read but not written.
+    #[error("the chain has protocol version {found}; only versions 2 and 3 can be changed")]
     ProtocolVersion {
         /// The version of the chain on the interface.
         found: u8,
-        /// The version that is written.
-        written: u8,
     },
 
-    /// The dispatcher on the interface is bound to its device, which this release does not do.
-    #[error("the chain is bound to its device; this release does not change such chains")]
-    DeviceBound,
+    /// A chain's programs are bound to its device, and this one does not ask to be; or it is bound to another one.
+    #[error("{program} and the chain's other programs are not bound to the same device")]
+    MixedDeviceBinding {
+        /// Name of the program that does not fit.
+        program: String,
+    },
+
+    /// The interface's MTU is too large for programs that read no packets of several fragments.
+    #[error(
+        "the MTU is too large for {}, which cannot read packets of several fragments: {source}{}",
+        list(.programs),
+        detail(.message)
+    )]
+    MtuTooLarge {
+        /// The programs for which it is.
+        programs: Vec<String>,
+        /// The errno of the attach.
+        source: io::Error,
+        /// The driver's own words.
+        message: String,
+    },
 
     /// The chain is attached in another mode than the one asked for.
     #[error("the chain is attached in {attached} mode, not {asked}")]
@@ -145,9 +207,16 @@ pub enum ErrorKind {
         id: u32,
     },
 
-    /// No chain on the interface, or the program is not in it.
+    /// No chain on the interface.
     #[error("not attached here")]
     NotAttached,
+
+    /// The program is not attached to the interface, neither in its chain nor alone.
+    #[error("program {id} is not attached here")]
+    NotInChain {
+        /// The id that was given.
+        id: u32,
+    },
 
     /// No bpf file system at the place where pins must go.
     #[error(
@@ -213,6 +282,15 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
     if items.is_empty() { "none".into() } else { items.join(", ") }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "thiserror gives references")]
+fn loaded_otherwise(is_component: &bool) -> &'static str {
+    if *is_component {
+        "it is loaded as a component of chains, and cannot run alone"
+    } else {
+        "it is loaded to run alone, and cannot be a component of a chain"
+    }
+}
+
 fn detail(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
@@ -241,6 +319,14 @@ impl Error {
         &self.0.object
     }
 
+    /// Names the programs for which the MTU is too large, if that is the cause.
+    pub(crate) fn blaming(mut self, guilty: Vec<String>) -> Self {
+        if let ErrorKind::MtuTooLarge { programs, .. } = &mut self.0.kind {
+            *programs = guilty;
+        }
+        self
+    }
+
     /// The errno behind the failure, where the kernel gave one.
     pub fn errno(&self) -> Option<i32> {
         match &self.0.kind {
@@ -264,6 +350,7 @@ impl ErrorKind {
         match self {
             Self::Os { source, .. }
             | Self::Rejected { source, .. }
+            | Self::MtuTooLarge { source, .. }
             | Self::ModeUnsupported { source, .. } => Some(source),
             _ => None,
         }

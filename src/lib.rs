@@ -15,7 +15,7 @@
 //! let eth0 = Interface::by_name(&pod, "eth0")?;
 //!
 //! let mut filter = Program::from_file("udp_filter.o", Select::Only)?;
-//! filter.set_priority(10)?;
+//! filter.set_priority(10);
 //! xdp.attach(&eth0, &mut filter, Mode::Native)?;
 //!
 //! for member in &xdp.inspect(&eth0)?.chain().expect("just attached").members {
@@ -61,13 +61,15 @@ mod sys;
 
 pub use census::Census;
 pub use dispatcher::{
-    Builder, Chain, Component, Features, ForeignProgram, MAX_PROGRAMS, Member, Occupant, Outcome,
+    Builder, Chain, ChainFeature, Component, Downgrade, DowngradeCause, Edit, Features,
+    ForeignProgram, MAX_PROGRAMS, Member, Occupant, Outcome, Policy, ProtocolVersion, Single,
     Support, Xdp,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use net::{Interface, Mode, Netns, NetnsId};
+pub use net::{AttachBy, AttachedBy, Interface, Link, Mode, Netns, NetnsId};
 pub use pins::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
-pub use program::{ChainActions, Map, Program, Select};
+pub use program::{Action, ChainActions, Map, Program, Select, TestRun, TestRunOutcome};
+pub use sys::object::LibbpfObject;
 
 /// The example of the front page, compiled.
 #[cfg(doctest)]

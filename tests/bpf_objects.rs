@@ -12,8 +12,14 @@ use std::process::Command;
 
 const CLANG: &str = "clang-14";
 const STRIP: &str = "llvm-strip-14";
+/// The source that is compiled without `-g`, and so has no BTF.
+const WITHOUT_BTF: &str = "no_btf.c";
 /// Programs that the library loads without libbpf: name, entry function.
-const IMAGES: [(&str, &str); 2] = [("xdp_dispatcher", "xdp_dispatcher"), ("xdp_pass", "xdp_pass")];
+const IMAGES: [(&str, &str); 3] = [
+    ("xdp_dispatcher", "xdp_dispatcher"),
+    ("xdp_dispatcher_v2", "xdp_dispatcher"),
+    ("xdp_pass", "xdp_pass"),
+];
 
 #[test]
 fn shipped_objects_equal_their_sources() -> Result<()> {
@@ -76,7 +82,8 @@ fn compile(source: &Path, work: &Path) -> Result<Vec<u8>> {
     let object = work.join(source.with_extension("o").file_name().context("file name")?);
     run(Command::new(CLANG)
         .current_dir(source.parent().context("directory")?)
-        .args(["-target", "bpfel", "-mcpu=v2", "-O2", "-g", "-Wall", "-Werror"])
+        .args(["-target", "bpfel", "-mcpu=v2", "-O2", "-Wall", "-Werror"])
+        .args(if source.ends_with(WITHOUT_BTF) { &[] } else { &["-g"][..] })
         .args(["-I.", "-I/usr/include/x86_64-linux-gnu", "-fdebug-compilation-dir=.", "-c"])
         .arg(source.file_name().context("file name")?)
         .arg("-o")

@@ -4,16 +4,38 @@ use crate::program::ChainActions;
 
 /// The most programs that one chain holds; `MAX_DISPATCHER_ACTIONS` of the protocol.
 pub const MAX_PROGRAMS: usize = 10;
-/// The version that is written.
-pub(super) const VERSION: u8 = 3;
 const MAGIC: u8 = 236;
 const ARRAY: usize = MAX_PROGRAMS * 4;
 /// Bytes of the record in each version: the leading bytes padded to a word, the arrays, and in version 3 one
 /// more byte padded to a word.
 const SIZES: [(u8, usize); 3] = [(1, 4 + 2 * ARRAY), (2, 4 + 3 * ARRAY), (3, 8 + 3 * ARRAY)];
-pub(super) const SIZE: usize = 8 + 3 * ARRAY;
-/// `BPF_F_XDP_HAS_FRAGS` as it stands in a slot's flags.
+/// Flags as they stand in a slot.
 const HAS_FRAGS: u32 = libbpf_sys::BPF_F_XDP_HAS_FRAGS;
+const DEVICE_BOUND: u32 = libbpf_sys::BPF_F_XDP_DEV_BOUND_ONLY;
+
+/// A version of the protocol that chains are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ProtocolVersion {
+    /// Since libxdp 1.3. libxdp 1.6 refuses to change such a chain.
+    V2 = 2,
+    /// Since libxdp 1.6. Older ones refuse to change such a chain. Only this version has chains that are bound to
+    /// their device.
+    #[default]
+    V3 = 3,
+}
+
+impl ProtocolVersion {
+    /// The version with this number, if it is one that is written.
+    pub(super) fn of(number: u8) -> Option<Self> {
+        [Self::V2, Self::V3].into_iter().find(|version| version.number() == number)
+    }
+
+    /// As the protocol counts: 2 or 3.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
 
 /// One slot's part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +51,13 @@ impl SlotConfig {
         self.flags & HAS_FRAGS != 0
     }
 
-    pub(super) fn flags_of(has_frags: bool) -> u32 {
-        if has_frags { HAS_FRAGS } else { 0 }
+    pub(super) fn is_device_bound(self) -> bool {
+        self.flags & DEVICE_BOUND != 0
+    }
+
+    pub(super) fn flags_of(has_frags: bool, is_device_bound: bool) -> u32 {
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        flag(has_frags, HAS_FRAGS) | flag(is_device_bound, DEVICE_BOUND)
     }
 }
 
@@ -85,10 +112,10 @@ impl Config {
         })
     }
 
-    /// Writes the record of version 3.
-    pub(super) fn encode(&self) -> [u8; SIZE] {
+    /// Writes the record of a version that has a magic number: 2 or 3.
+    pub(super) fn encode(&self) -> Vec<u8> {
         let count = u8::try_from(self.slots.len()).unwrap_or(u8::MAX);
-        let head = [MAGIC, VERSION, count, u8::from(self.has_frags)];
+        let head = [MAGIC, self.version, count, u8::from(self.has_frags)];
         let array = |field: fn(&SlotConfig) -> u32| {
             let words = self.slots.iter().map(field).chain(std::iter::repeat(0));
             words.take(MAX_PROGRAMS).flat_map(u32::to_ne_bytes)
@@ -97,13 +124,10 @@ impl Config {
             .into_iter()
             .chain(array(|slot| slot.actions.to_wire()))
             .chain(array(|slot| slot.priority))
-            .chain(array(|slot| slot.flags))
-            .chain([u8::from(self.is_device_bound)]);
-        let mut bytes = [0; SIZE];
-        for (to, from) in bytes.iter_mut().zip(record) {
-            *to = from;
-        }
-        bytes
+            .chain(array(|slot| slot.flags));
+        let bound = [u8::from(self.is_device_bound), 0, 0, 0];
+        let tail = if self.version > 2 { &bound[..] } else { &[] };
+        record.chain(tail.iter().copied()).collect()
     }
 }
 
@@ -113,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn slot(priority: u32) -> SlotConfig {
-        SlotConfig { priority, actions: ChainActions::PASS, flags: 32 }
+        SlotConfig { priority, actions: ChainActions::PASS, flags: HAS_FRAGS }
     }
 
     #[test]
@@ -147,6 +171,15 @@ mod tests {
         let config = Config::decode(&v2).unwrap();
         assert_eq!((config.version, config.has_frags), (2, true));
         assert!(config.slots[0].has_frags());
+        assert_eq!(
+            config.encode()[..84],
+            v2[..84]
+                .iter()
+                .enumerate()
+                .map(|(at, byte)| { if at == 7 { byte | 0x80 } else { *byte } })
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(config.encode().len(), v2.len());
     }
 
     #[test]
@@ -154,7 +187,7 @@ mod tests {
         let good = Config { version: 3, has_frags: false, is_device_bound: false, slots: vec![] };
         let good = good.encode();
         for (at, byte) in [(0, 235), (1, 2), (1, 4), (2, 11), (2, 255)] {
-            let mut bad = good;
+            let mut bad = good.clone();
             bad[at] = byte;
             assert_eq!(Config::decode(&bad), None, "byte {at} = {byte}");
         }
@@ -163,6 +196,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            version in 2..4_u8,
+            has_frags: bool,
+            is_device_bound: bool,
+            slots in proptest::collection::vec((any::<u32>(), any::<u32>(), any::<u32>()), 0..=MAX_PROGRAMS),
+        ) {
+            let slot = |(priority, actions, flags)| SlotConfig {
+                priority,
+                actions: ChainActions::from_wire(actions),
+                flags,
+            };
+            let config = Config {
+                version,
+                has_frags,
+                is_device_bound: is_device_bound && version > 2,
+                slots: slots.into_iter().map(slot).collect(),
+            };
+            let bytes = config.encode();
+            prop_assert!(Config::has_size(u32::try_from(bytes.len()).unwrap()));
+            prop_assert_eq!(Config::decode(&bytes), Some(config));
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..160)) {
             let _ = Config::decode(&bytes);

@@ -282,7 +282,7 @@ fn a_swap_that_is_overtaken_starts_over() -> Result<()> {
 fn calls_of_an_attach(interface: &Interface) -> Result<Vec<&'static str>> {
     let plan = Arc::new(Plan::record());
     let xdp = with(Kernel::with_fault(Arc::clone(&plan)))?;
-    xdp.attach(interface, &mut counter()?, Mode::Native)?;
+    xdp.attach(interface, &mut filter(BLOCKED)?, Mode::Native)?;
     with(Kernel::default())?.detach_all(interface)?;
     Ok(plan.seen())
 }

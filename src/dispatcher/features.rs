@@ -1,15 +1,20 @@
 //! What the running kernel lets us do.
 
-use super::config::{Config, SlotConfig, VERSION};
+use super::config::{Config, ProtocolVersion, SlotConfig};
 use super::image::XDP_PASS;
-use super::load;
+use super::load::{self, Loader};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::program::ChainActions;
+use crate::sys::bpf::{LinkKind, LoadError};
 use crate::sys::{Capability, Kernel};
-use libbpf_sys::BPF_PROG_TYPE_EXT;
+use libbpf_sys::{
+    BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_XDP,
+    XDP_FLAGS_SKB_MODE,
+};
+use once_cell::sync::OnceCell;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Whether the kernel has a feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,69 +45,196 @@ impl fmt::Display for Support {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Features {
-    /// One program can replace a function of another, and be put into a second one later: what a chain is
-    /// made of. Kernel 5.10; refused by a locked-down kernel.
+    /// One program can replace a function of another: what a chain is made of. Kernel 5.6; refused by a locked-down
+    /// kernel.
     pub freplace: Support,
+    /// Such a program can be put into a second one later, so that a chain can change while it runs. Kernel 5.10.
+    pub reattach: Support,
+    /// Programs can read packets of several fragments. Kernel 5.18.
+    pub frags: Support,
+    /// Programs can be bound to a device and ask it for a packet's metadata. Kernel 6.3.
+    pub device_binding: Support,
+    /// A program can be held on an interface by a `bpf_link`. Kernel 5.9.
+    pub xdp_link: Support,
+    /// A network namespace has a number that is not used again. Kernel 5.14.
+    pub netns_cookie: Support,
+    /// The kernel tells which slot of which dispatcher a link holds a program in. Kernel 5.13.
+    pub link_target: Support,
 }
 
 impl Features {
-    /// Tries each feature, on programs that are attached to nothing and gone when this returns.
+    /// Tries each feature, on programs and in a namespace that are gone when this returns. Done once in a process;
+    /// later calls have the same answer.
     ///
     /// # Errors
     /// [`ErrorKind::NoPrivilege`] if this process may not load programs at all.
     #[doc(alias = "libxdp_check_kern_compat")]
     pub fn probe() -> Result<Self> {
-        Ok(Self { freplace: probe_freplace(&Kernel::default())? })
+        static PROBED: OnceCell<Features> = OnceCell::new();
+        PROBED.get_or_try_init(|| Self::probe_now(&Kernel::default())).cloned()
+    }
+
+    fn probe_now(kernel: &Kernel) -> Result<Self> {
+        let chain = Chain::probe(kernel)?;
+        let frags = load_pass(kernel, BPF_F_XDP_HAS_FRAGS, 0).map(drop);
+        let cookie = kernel.netns_cookie().during(PROBE, "the namespace's cookie")?;
+        let (device_binding, xdp_link) = match kernel.in_new_netns(|| probe_devices(kernel)) {
+            Ok(probed) => probed?,
+            Err(error) => {
+                let why = format!("not tried, since no network namespace could be made: {error}");
+                (Support::No(why.clone()), Support::No(why))
+            }
+        };
+        Ok(Self {
+            freplace: chain.freplace,
+            reattach: chain.reattach,
+            link_target: chain.link_target,
+            frags: support(frags, "a program that reads fragments", "5.18")?,
+            device_binding,
+            xdp_link,
+            netns_cookie: match cookie {
+                Some(_) => Support::Yes,
+                None => {
+                    Support::No("SO_NETNS_COOKIE is not known; it came with kernel 5.14".into())
+                }
+            },
+        })
     }
 
     /// Fails with [`ErrorKind::NoFreplace`] where chains cannot be made.
     pub fn require_freplace(&self) -> Result<()> {
-        match &self.freplace {
-            Support::Yes => Ok(()),
-            Support::No(why) => {
+        match [&self.freplace, &self.reattach].into_iter().find(|support| !support.is_yes()) {
+            Some(Support::No(why)) => {
                 let kind = ErrorKind::NoFreplace { why: why.clone() };
                 Err(Error::new("use", "the dispatcher", kind))
             }
+            _ => Ok(()),
         }
+    }
+
+    /// All of them with their names, as `features` commands print them.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Support)> {
+        [
+            ("freplace", &self.freplace),
+            ("reattach", &self.reattach),
+            ("frags", &self.frags),
+            ("device_binding", &self.device_binding),
+            ("xdp_link", &self.xdp_link),
+            ("netns_cookie", &self.netns_cookie),
+            ("link_target", &self.link_target),
+        ]
+        .into_iter()
     }
 }
 
-/// Loads the smallest program for the first slot of one dispatcher and puts it into that of another.
-fn probe_freplace(kernel: &Kernel) -> Result<Support> {
-    let slot = SlotConfig { priority: 0, actions: ChainActions::DROP, flags: 0 };
-    let config =
-        Config { version: VERSION, has_frags: false, is_device_bound: false, slots: vec![slot] };
-    let function = load::slot_function(0, &config.slots)?;
-    let [first, second] = [load::dispatcher(kernel, &config)?, load::dispatcher(kernel, &config)?];
-    let target = Some((first.program.as_fd(), function.btf_id));
-    let loaded = load::program(kernel, &XDP_PASS, None, BPF_PROG_TYPE_EXT, 0, target);
-    let component = match loaded {
-        Ok(component) => component,
-        Err(error) => return refusal(kernel, "loading an extension program", error.source),
-    };
-    for dispatcher in [first, second] {
-        let target = dispatcher.program.as_fd();
-        if let Err(error) = kernel.link_extension(component.as_fd(), target, function.btf_id) {
-            return refusal(kernel, "linking an extension program", error);
-        }
+const PROBE: &str = "probe";
+
+/// What concerns extension programs.
+struct Chain {
+    freplace: Support,
+    reattach: Support,
+    link_target: Support,
+}
+
+impl Chain {
+    /// Loads the smallest program for the first slot of one dispatcher and puts it into that of another.
+    fn probe(kernel: &Kernel) -> Result<Self> {
+        let slot = SlotConfig { priority: 0, actions: ChainActions::DROP, flags: 0 };
+        let config = Config {
+            version: ProtocolVersion::V3.number(),
+            has_frags: false,
+            is_device_bound: false,
+            slots: vec![slot],
+        };
+        let function = load::slot_function(0, &config.slots)?;
+        let loader = Loader::new(kernel.clone());
+        let [first, second] =
+            [loader.dispatcher(&config, None)?, loader.dispatcher(&config, None)?];
+        let slot = Some((first.program.as_fd(), function.btf_id));
+        let component = match load::program(kernel, &XDP_PASS, BPF_PROG_TYPE_EXT, 0, 0, slot) {
+            Ok(component) => component,
+            Err(error) => {
+                return Ok(Self::without(refusal(kernel, "loading an extension program", error)?));
+            }
+        };
+        let link = |target: &load::Dispatcher| {
+            let target = target.program.as_fd();
+            kernel.link_extension(component.as_fd(), target, function.btf_id)
+        };
+        let held = match link(&first) {
+            Ok(held) => held,
+            Err(error) => {
+                let refused = refusal(kernel, "linking an extension program", error.into())?;
+                return Ok(Self::without(refused));
+            }
+        };
+        let reattach = match link(&second) {
+            Ok(_) => Support::Yes,
+            Err(error) => refusal(kernel, "linking an extension program again", error.into())?,
+        };
+        let told = kernel.link_info(held.as_fd()).during(PROBE, "a link's target")?.kind;
+        let is_told = told == LinkKind::Tracing { target: first.id, function: function.btf_id };
+        let link_target = if is_told {
+            Support::Yes
+        } else {
+            Support::No("the kernel tells zeroes; it came with kernel 5.13".into())
+        };
+        Ok(Self { freplace: Support::Yes, reattach, link_target })
     }
-    Ok(Support::Yes)
+
+    fn without(freplace: Support) -> Self {
+        let no = || Support::No("not tried, for want of freplace".into());
+        Self { freplace, reattach: no(), link_target: no() }
+    }
+}
+
+/// Whether a program can be bound to a device, and held on one by a link; on the loopback of a namespace that nobody
+/// else has.
+fn probe_devices(kernel: &Kernel) -> Result<(Support, Support)> {
+    const LOOPBACK: u32 = 1;
+    let bound = load_pass(kernel, BPF_F_XDP_DEV_BOUND_ONLY, LOOPBACK).map(drop);
+    let pass =
+        load_pass(kernel, 0, 0).map_err(|error| error.source).during(PROBE, "an XDP link")?;
+    let link = kernel.link_xdp(pass.as_fd(), LOOPBACK, XDP_FLAGS_SKB_MODE).map(drop);
+    Ok((
+        support(bound, "a program that is bound to a device", "6.3")?,
+        support(link.map_err(LoadError::from), "a bpf_link on an interface", "5.9")?,
+    ))
+}
+
+fn load_pass(kernel: &Kernel, flags: u32, ifindex: u32) -> std::result::Result<OwnedFd, LoadError> {
+    load::program(kernel, &XDP_PASS, BPF_PROG_TYPE_XDP, flags, ifindex, None)
 }
 
 /// The kernel's "no" is an answer; a want of memory or descriptors is not.
-fn refusal(kernel: &Kernel, what: &str, error: io::Error) -> Result<Support> {
-    let is_denied = error.raw_os_error() == Some(libc::EPERM);
-    if let Some(needs) = kernel.lacking(Capability::Perfmon).filter(|_| is_denied) {
-        return Err(Error::new("probe", "freplace", ErrorKind::NoPrivilege { needs }));
+fn support(tried: std::result::Result<(), LoadError>, what: &str, since: &str) -> Result<Support> {
+    match tried {
+        Ok(()) => Ok(Support::Yes),
+        Err(error) if is_answer(&error.source) => {
+            let source = error.source;
+            Ok(Support::No(format!("{what} is refused ({source}); it came with kernel {since}")))
+        }
+        Err(error) => Err(error.source).during(PROBE, what),
     }
-    match error.raw_os_error() {
+}
+
+fn is_answer(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::E2BIG))
+}
+
+/// Whether extension programs are refused by the kernel, or to this process only, which is an error.
+fn refusal(kernel: &Kernel, what: &str, error: LoadError) -> Result<Support> {
+    let source = error.source;
+    let is_denied = source.raw_os_error() == Some(libc::EPERM);
+    if let Some(needs) = kernel.lacking(Capability::Perfmon).filter(|_| is_denied) {
+        return Err(Error::new(PROBE, "freplace", ErrorKind::NoPrivilege { needs }));
+    }
+    match source.raw_os_error() {
         Some(libc::EPERM) => Ok(Support::No(format!(
             "{what} is refused with EPERM although other programs load, as on a locked-down kernel"
         ))),
-        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::E2BIG) => {
-            Ok(Support::No(format!("{what} fails: {error}")))
-        }
-        _ => Err::<_, ErrorKind>(error.into()).during("probe", "freplace"),
+        _ if is_answer(&source) => Ok(Support::No(format!("{what} fails: {source}"))),
+        _ => Err::<_, ErrorKind>(source.into()).during(PROBE, "freplace"),
     }
 }
 

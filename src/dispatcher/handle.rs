@@ -1,30 +1,45 @@
 //! The entry to the library: where pins go, and the operations on an interface.
 
+use super::config::ProtocolVersion;
+use super::edit::Step;
+use super::features::Features;
 use super::inspect::{self, Occupant};
-use super::transaction::{Change, Outcome, Transaction};
-use crate::error::{Error, ErrorKind, Result};
-use crate::net::{Attachment, Interface, Mode};
+use super::load::{self, Loader};
+use super::outcome::{Outcome, Policy};
+use super::transaction::{Request, Transaction, Way};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::net::{AttachBy, Attachment, Interface, Mode};
 use crate::pins::{Auto, Location, Patience, PinLayout, Store};
-use crate::program::Program;
+use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
+use libbpf_sys::BPF_PROG_TYPE_EXT;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often an interface is looked at again when its program goes away in between.
 const LOOKS: u32 = 10;
+const SKIP_DISPATCHER: &str = "LIBXDP_SKIP_DISPATCHER";
 
 /// Chains of XDP programs: attaches, inspects and detaches them.
 ///
-/// A value of settings and nothing else: the chains live in the kernel and in bpffs, so any number of
-/// these, in any number of processes, work on the same interfaces. Changing a chain needs `CAP_SYS_ADMIN`
-/// (programs are opened by id) and `CAP_NET_ADMIN`, and kernel 5.10.
+/// A value of settings: the chains live in the kernel and in bpffs, so any number of these, in any number of
+/// processes, work on the same interfaces. It keeps nothing but the dispatcher's BTF, which it loads when it first needs
+/// it; keep it where there are many changes to be made. Changing a chain needs `CAP_SYS_ADMIN` (programs are opened by
+/// id) and `CAP_NET_ADMIN`, and kernel 5.10.
 #[derive(Clone, Debug)]
 pub struct Xdp {
     kernel: Kernel,
     location: Location,
     layout: Arc<dyn PinLayout>,
     patience: Patience,
+    loader: Arc<Loader>,
+    policy: Policy,
+    /// Whether the environment asked for the policy, for who is told why.
+    is_by_environment: bool,
+    attach_by: AttachBy,
+    version: ProtocolVersion,
 }
 
 /// Settings for an [`Xdp`].
@@ -35,6 +50,9 @@ pub struct Builder {
     location: Location,
     layout: Option<Arc<dyn PinLayout>>,
     patience: Patience,
+    policy: Option<Policy>,
+    attach_by: AttachBy,
+    version: ProtocolVersion,
 }
 
 impl Builder {
@@ -63,14 +81,47 @@ impl Builder {
         self
     }
 
+    /// Whether programs are attached in chains, in place of [`Policy::Chain`], or of [`Policy::Single`] where the
+    /// environment has `LIBXDP_SKIP_DISPATCHER=1`.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// How fresh chains, and programs without one, are held on their interface, in place of
+    /// [`AttachBy::Netlink`]. A chain that is there stays held as it is.
+    pub fn attach_by(mut self, by: AttachBy) -> Self {
+        self.attach_by = by;
+        self
+    }
+
+    /// The protocol version of fresh chains, in place of 3. A chain that is there keeps the version it has.
+    pub fn protocol_version(mut self, version: ProtocolVersion) -> Self {
+        self.version = version;
+        self
+    }
+
     /// The settings as a value to work with. The bpf file system is looked for when it is first needed.
     pub fn build(self) -> Result<Xdp> {
         let layout = match self.layout {
             Some(layout) => layout,
             None => Arc::new(Auto::detect()?),
         };
-        let Self { kernel, location, patience, .. } = self;
-        Ok(Xdp { kernel, location, layout, patience })
+        let skips = || self.kernel.variable(SKIP_DISPATCHER).is_some_and(|value| value == "1");
+        let is_by_environment = self.policy.is_none() && skips();
+        let by_environment = if is_by_environment { Policy::Single } else { Policy::default() };
+        let Self { kernel, location, patience, attach_by, version, .. } = self;
+        Ok(Xdp {
+            loader: Arc::new(Loader::new(kernel.clone())),
+            kernel,
+            location,
+            layout,
+            patience,
+            policy: self.policy.unwrap_or(by_environment),
+            is_by_environment,
+            attach_by,
+            version,
+        })
     }
 
     #[cfg(test)]
@@ -81,7 +132,7 @@ impl Builder {
 }
 
 impl Xdp {
-    /// With the default settings: bpffs as the environment says, pins by [`Auto`].
+    /// With the default settings: bpffs and the policy as the environment says, pins by [`Auto`].
     pub fn new() -> Result<Self> {
         Self::builder().build()
     }
@@ -90,7 +141,15 @@ impl Xdp {
     pub fn builder() -> Builder {
         let kernel = Kernel::default();
         let location = Location::from_environment(&kernel);
-        Builder { kernel, location, layout: None, patience: Patience::default() }
+        Builder {
+            kernel,
+            location,
+            layout: None,
+            patience: Patience::default(),
+            policy: None,
+            attach_by: AttachBy::default(),
+            version: ProtocolVersion::default(),
+        }
     }
 
     /// Adds a program to the chain on an interface; on an empty interface, starts one.
@@ -100,11 +159,12 @@ impl Xdp {
     ///
     /// # Errors
     /// [`ErrorKind::ChainFull`], [`ErrorKind::AlreadyAttached`], [`ErrorKind::ForeignProgram`],
-    /// [`ErrorKind::DamagedChain`], [`ErrorKind::DeviceBound`],
-    /// [`ErrorKind::ModeConflict`], [`ErrorKind::ModeUnsupported`], [`ErrorKind::ProtocolVersion`],
+    /// [`ErrorKind::DamagedChain`], [`ErrorKind::MixedDeviceBinding`], [`ErrorKind::LoadedOtherwise`],
+    /// [`ErrorKind::ModeConflict`], [`ErrorKind::ModeUnsupported`], [`ErrorKind::MtuTooLarge`],
+    /// [`ErrorKind::ProtocolVersion`], [`ErrorKind::HeldByLink`],
     /// [`ErrorKind::Rejected`], [`ErrorKind::NoFreplace`], [`ErrorKind::NoPrivilege`],
     /// [`ErrorKind::NoBpffs`], [`ErrorKind::NoInterface`], [`ErrorKind::LockTimeout`],
-    /// [`ErrorKind::Contended`].
+    /// [`ErrorKind::Contended`]; with [`Policy::Single`] [`ErrorKind::ChainAttached`] and [`ErrorKind::OnlyOne`].
     #[doc(alias = "xdp_program__attach")]
     pub fn attach(
         &self,
@@ -123,32 +183,46 @@ impl Xdp {
         programs: &mut [&mut Program],
         mode: Mode,
     ) -> Result<Outcome> {
-        if programs.is_empty() {
-            let invalid = std::io::Error::from_raw_os_error(libc::EINVAL);
-            let message = "no programs given".into();
-            let kind = ErrorKind::Os { source: invalid, message };
-            return Err(Error::new("attach to", interface, kind));
-        }
-        self.change(interface, Change::Add { programs, mode })
+        let edit = self.edit(interface).mode(mode);
+        programs.iter_mut().fold(edit, |edit, program| edit.insert(program)).commit()
     }
 
-    /// Takes one program, by its id, out of the chain on an interface, and the chain off the interface if it
-    /// was the last.
+    /// Takes one program, by its id, off an interface: out of the chain, and the chain off the interface if it was the
+    /// last; or a program that runs there without a dispatcher.
     ///
     /// # Errors
-    /// [`ErrorKind::NotAttached`] if it is not in it; else as [`attach`](Xdp::attach).
+    /// [`ErrorKind::NotAttached`] if there is no program, [`ErrorKind::NotInChain`] if it is another; else as
+    /// [`attach`](Xdp::attach).
     #[doc(alias = "xdp_program__detach")]
     pub fn detach(&self, interface: &Interface, program: u32) -> Result<Outcome> {
-        self.change(interface, Change::Remove(&[program]))
+        self.edit(interface).remove(program).commit()
     }
 
-    /// Takes the whole chain off an interface, even a damaged one.
+    /// Takes the whole chain off an interface, even a damaged one. A program that is part of no chain is not touched:
+    /// [`detach`](Xdp::detach) takes it off by its id.
     ///
     /// # Errors
     /// [`ErrorKind::NotAttached`] if there is none; else as [`attach`](Xdp::attach).
     #[doc(alias = "xdp_multiprog__detach")]
     pub fn detach_all(&self, interface: &Interface) -> Result<Outcome> {
-        self.change(interface, Change::RemoveAll)
+        let mut request = self.request();
+        request.steps = None;
+        self.change(interface, request, &Way::Chain)
+    }
+
+    /// Begins a change of any number of steps to what is on an interface: all of them or none, in one swap.
+    ///
+    /// ```no_run
+    /// # fn main() -> oxdp::Result<()> {
+    /// # let (xdp, old, other) = (oxdp::Xdp::new()?, 7, 8);
+    /// # let eth0 = oxdp::Interface::by_name(&oxdp::Netns::current()?, "eth0")?;
+    /// let mut new = oxdp::Program::from_file("filter-2.o", oxdp::Select::Only)?;
+    /// xdp.edit(&eth0).replace(old, &mut new).set_priority(other, 5).commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn edit<'x, 'p>(&'x self, interface: &'x Interface) -> Edit<'x, 'p> {
+        Edit { xdp: self, interface, request: self.request(), policy: self.policy }
     }
 
     /// What is on an interface. Changes nothing, and takes no lock: a chain that is replaced while it is read
@@ -168,23 +242,213 @@ impl Xdp {
             let Some(attached) = attachment.query()? else {
                 return Ok(Occupant::Empty);
             };
-            let live = inspect::read(&self.kernel, store.as_ref(), interface, attached)?;
+            let live =
+                inspect::read(&self.kernel, store.as_ref(), interface, &attachment, attached)?;
             // A chain that was replaced half-way through looks damaged, and is not.
             if let Some(live) = live
                 && attachment.query()? == Some(attached)
             {
-                return Ok(live.into());
+                return live.describe(&attachment);
             }
         }
         Err(Error::new("inspect", interface, ErrorKind::Contended { attempts: LOOKS }))
     }
 
-    fn change(&self, interface: &Interface, change: Change<'_, '_>) -> Result<Outcome> {
-        let store = self.store_at(self.location.open(&self.kernel)?);
-        Transaction::new(&self.kernel, &store, interface)?.run(change)
+    /// Runs a program on a packet. Needs `CAP_NET_ADMIN`, and `CAP_SYS_ADMIN` for a component of a chain.
+    ///
+    /// One that is not loaded is loaded to run alone, and cannot be a component of a chain after that: give a clone
+    /// of it to this. One that is a component runs in a dispatcher of its own.
+    ///
+    /// # Errors
+    /// `EINVAL` for a packet that cannot be, `EINTR` if a signal came; those of loading the program.
+    #[doc(alias = "xdp_program__test_run")]
+    pub fn test_run(&self, program: &mut Program, run: &TestRun<'_>) -> Result<TestRunOutcome> {
+        if program.info().is_none() {
+            program.load(&self.kernel, LoadTarget::Alone { flags: 0, ifindex: 0 })?;
+        }
+        if program.info().is_none_or(|info| info.kind != BPF_PROG_TYPE_EXT) {
+            return run.run(&self.kernel, program.fd()?, program.name());
+        }
+        let config = load::around(program, self.version);
+        let dispatcher = self.loader.dispatcher(&config, None)?;
+        let function = load::slot_function(0, &config.slots)?;
+        let target = dispatcher.program.as_fd();
+        let link = self.kernel.link_extension(program.fd()?, target, function.btf_id);
+        let _link = link.during("link", program.name())?;
+        run.run(&self.kernel, target, program.name())
+    }
+
+    /// Runs what is attached to an interface, a whole chain or a program without one, on a packet; in the interface's
+    /// namespace. The programs' maps see it as any other packet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAttached`]; else as [`test_run`](Xdp::test_run).
+    pub fn test_run_attached(
+        &self,
+        interface: &Interface,
+        run: &TestRun<'_>,
+    ) -> Result<TestRunOutcome> {
+        const TEST: &str = "test what is attached to";
+        let attached = Attachment::open(&self.kernel, interface)?.query()?;
+        let attached = attached.ok_or(ErrorKind::NotAttached).during(TEST, interface)?;
+        let program = self.kernel.prog_by_id(attached.program);
+        let program = program.map_err(|error| ErrorKind::privileged(error, load::NEEDS));
+        let program = program.during(TEST, interface)?;
+        interface
+            .netns()
+            .enter(&self.kernel, || run.run(&self.kernel, program.as_fd(), interface))?
+    }
+
+    fn request<'p>(&self) -> Request<'p> {
+        Request {
+            programs: Vec::new(),
+            steps: Some(Vec::new()),
+            mode: Mode::Unspecified,
+            attach_by: self.attach_by,
+            version: self.version,
+            replaces: None,
+        }
+    }
+
+    fn change(&self, interface: &Interface, request: Request<'_>, way: &Way) -> Result<Outcome> {
+        // Only chains have pins; and what is no chain can be taken off without a bpf file system.
+        let needs_none = *way != Way::Chain || !request.inserts();
+        let store = match self.location.open(&self.kernel) {
+            Ok(root) => Some(self.store_at(root)),
+            Err(error) if needs_none && matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
+            Err(error) => return Err(error),
+        };
+        Transaction::new(&self.loader, store.as_ref(), interface, way)?.run(request)
+    }
+
+    /// What a policy comes to, for these programs on this kernel.
+    fn way(&self, policy: Policy, request: &Request<'_>) -> Result<Way> {
+        let single = |why: &str| Ok(Way::Single { why: why.into() });
+        let is_on_device = request.mode == Mode::Hardware;
+        match policy {
+            Policy::Chain => Ok(Way::Chain),
+            Policy::Single if self.is_by_environment => {
+                single("LIBXDP_SKIP_DISPATCHER is set in the environment")
+            }
+            Policy::Single => single("it was asked for"),
+            Policy::Auto if !request.inserts() => Ok(Way::Chain),
+            Policy::Auto if is_on_device => single("a device runs no dispatcher"),
+            Policy::Auto if request.programs.iter().any(|program| program.is_loaded_alone()) => {
+                single("the program is loaded to run alone")
+            }
+            Policy::Auto => match Features::probe()?.require_freplace() {
+                Ok(()) => Ok(Way::Chain),
+                Err(error) => match error.kind() {
+                    ErrorKind::NoFreplace { why } => single(why),
+                    _ => Err(error),
+                },
+            },
+        }
     }
 
     fn store_at(&self, root: PathBuf) -> Store {
         Store::new(self.kernel.clone(), root, Arc::clone(&self.layout), self.patience)
+    }
+}
+
+/// A change to what is on an interface, being put together; [`commit`](Edit::commit) does it.
+///
+/// Its steps follow one another: what an earlier one has taken out, a later one cannot change. Programs of the chain go by
+/// their ids ([`Chain::members`](crate::Chain::members), [`Program::id`]).
+#[derive(Debug)]
+#[must_use = "nothing changes before commit()"]
+pub struct Edit<'x, 'p> {
+    xdp: &'x Xdp,
+    interface: &'x Interface,
+    request: Request<'p>,
+    policy: Policy,
+}
+
+impl<'p> Edit<'_, 'p> {
+    fn step(mut self, step: Step) -> Self {
+        self.request.steps.get_or_insert_default().push(step);
+        self
+    }
+
+    fn coming(&mut self, program: &'p mut Program) -> usize {
+        self.request.programs.push(program);
+        self.request.programs.len() - 1
+    }
+
+    /// Adds a program, with its own priority and actions.
+    pub fn insert(mut self, program: &'p mut Program) -> Self {
+        let index = self.coming(program);
+        self.step(Step::Insert(index))
+    }
+
+    /// Takes a program out.
+    pub fn remove(self, program: u32) -> Self {
+        self.step(Step::Remove(program))
+    }
+
+    /// Puts a program in the place of another one, with that one's priority and actions.
+    pub fn replace(mut self, program: u32, by: &'p mut Program) -> Self {
+        let index = self.coming(by);
+        self.step(Step::Replace(program, index))
+    }
+
+    /// Changes the run priority of a program.
+    pub fn set_priority(self, program: u32, priority: u32) -> Self {
+        self.step(Step::SetPriority(program, priority))
+    }
+
+    /// Changes the actions after which the chain goes on behind a program.
+    pub fn set_chain_actions(self, program: u32, actions: ChainActions) -> Self {
+        self.step(Step::SetActions(program, actions))
+    }
+
+    /// Where a fresh chain, or a program without one, is to run. For a chain that is there, the mode that it must have.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.request.mode = mode;
+        self
+    }
+
+    /// With or without a dispatcher, in place of what the [`Xdp`] says.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How a fresh chain, or a program without one, is held, in place of what the [`Xdp`] says.
+    pub fn attach_by(mut self, by: AttachBy) -> Self {
+        self.request.attach_by = by;
+        self
+    }
+
+    /// Lets the change replace a program that is part of no chain, if it has this id and is attached by netlink. What
+    /// takes its place is attached by netlink too. Without this, or with another program there, the change fails with
+    /// [`ErrorKind::ForeignProgram`].
+    pub fn replace_foreign(mut self, program: u32) -> Self {
+        self.request.replaces = Some(program);
+        self
+    }
+
+    /// Does all steps in one swap, or none.
+    ///
+    /// Steps that change nothing leave the chain as it is, and succeed. If no program is left, the chain is taken off.
+    ///
+    /// # Errors
+    /// As [`Xdp::attach`], [`ErrorKind::NotInChain`] for a program that is not there, and `EINVAL` without any step.
+    pub fn commit(self) -> Result<Outcome> {
+        let invalid = |errno, message: &str| {
+            let source = std::io::Error::from_raw_os_error(errno);
+            Error::new("change", self.interface, ErrorKind::Os { source, message: message.into() })
+        };
+        if self.request.steps().is_empty() {
+            return Err(invalid(libc::EINVAL, "nothing was asked for"));
+        }
+        let way = self.xdp.way(self.policy, &self.request)?;
+        if way == Way::Chain && self.request.mode == Mode::Hardware && self.request.inserts() {
+            let source = std::io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+            let message = "a device runs no dispatcher; attach one program alone".into();
+            let kind = ErrorKind::ModeUnsupported { mode: "hardware", source, message };
+            return Err(Error::new("attach to", self.interface, kind));
+        }
+        self.xdp.change(self.interface, self.request, &way)
     }
 }

@@ -4,7 +4,7 @@
 #[path = "generated.rs"]
 mod generated;
 
-pub(super) use generated::{XDP_DISPATCHER, XDP_PASS};
+pub(super) use generated::{XDP_DISPATCHER, XDP_DISPATCHER_V2, XDP_PASS};
 
 /// A function of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +52,33 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::{MAX_PROGRAMS, SIZE};
+    use super::super::config::{Config, MAX_PROGRAMS, ProtocolVersion};
     use super::*;
     use crate::program::Btf;
 
     #[test]
-    fn the_image_s_functions_are_those_of_its_btf() {
+    fn each_version_s_btf_tells_it_and_where_its_configuration_is() {
+        let versions =
+            [(ProtocolVersion::V2, &XDP_DISPATCHER_V2), (ProtocolVersion::V3, &XDP_DISPATCHER)];
+        for (version, image) in versions {
+            let btf = Btf::parse(image.btf.to_vec()).unwrap();
+            let (told, ..) = btf.variable("xdp_metadata", "dispatcher_version").unwrap();
+            assert_eq!(btf.encoded_number(told), Some(u32::from(version.number())));
+            let (_, offset, size) = btf.variable(".rodata", "conf").unwrap();
+            let config = Config {
+                version: version.number(),
+                has_frags: false,
+                is_device_bound: false,
+                slots: Vec::new(),
+            };
+            assert_eq!((offset, size), (0, config.encode().len()));
+        }
+    }
+
+    /// So a slot's function is found in one of them for all.
+    #[test]
+    fn the_versions_have_the_same_functions() {
+        assert_eq!(XDP_DISPATCHER.functions, XDP_DISPATCHER_V2.functions);
         let btf = Btf::parse(XDP_DISPATCHER.btf.to_vec()).unwrap();
         for function in XDP_DISPATCHER.functions {
             assert_eq!(btf.function_name(function.btf_id), Some(function.name));
@@ -66,8 +87,6 @@ mod tests {
         for slot in 0..MAX_PROGRAMS {
             assert!(XDP_DISPATCHER.function(&format!("prog{slot}")).is_some());
         }
-        let (_, offset, size) = btf.variable(".rodata", "conf").unwrap();
-        assert_eq!((offset, size), (0, SIZE));
     }
 
     #[test]

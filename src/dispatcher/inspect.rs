@@ -2,10 +2,10 @@
 
 use super::config::{Config, SlotConfig};
 use super::load::NEEDS;
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::net::{Attached, Interface, Mode};
+use crate::error::{Context, ErrorKind, Result};
+use crate::net::{Attached, AttachedBy, Attachment, Interface, Link, Mode};
 use crate::pins::{PinKey, PinnedDispatcher, Store};
-use crate::program::{Btf, ChainActions};
+use crate::program::{ChainActions, completed_name, kernel_btf, may_be_cut};
 use crate::sys::Kernel;
 use crate::sys::bpf::{MapInfo, ProgramInfo};
 use libbpf_sys::{BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_EXT};
@@ -16,8 +16,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const READ: &str = "read";
-/// Longest name that the kernel keeps, in bytes; a program whose name has as many may have a longer one.
-const KERNEL_NAME: usize = 15;
 
 /// What is on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +49,12 @@ pub struct Chain {
     pub version: u8,
     /// Where it runs.
     pub mode: Mode,
+    /// How it is held on the interface.
+    pub attached_by: AttachedBy,
     /// Whether it takes packets of several fragments.
     pub has_frags: bool,
+    /// Whether it is bound to its device.
+    pub is_device_bound: bool,
     /// The directory of its pins; `None` if they are lost.
     pub pins: Option<PathBuf>,
     /// Its slots, in the order in which they run.
@@ -78,6 +80,8 @@ pub struct Member {
     pub actions: ChainActions,
     /// Whether its program reads packets of several fragments.
     pub has_frags: bool,
+    /// Whether its program asked to be bound to the device.
+    pub is_device_bound: bool,
     /// Whether the link that holds the program in its slot is pinned.
     pub is_linked: bool,
     /// The pinned program; `None` if its pin is lost.
@@ -106,12 +110,14 @@ pub struct Component {
 pub struct ForeignProgram {
     /// Program id, unique in the kernel.
     pub id: u32,
-    /// Its name, cut by the kernel to 15 bytes.
+    /// Its name; where the kernel has cut it to 15 bytes, completed from the program's BTF.
     pub name: String,
     /// Hash over the instructions.
     pub tag: [u8; 8],
     /// Where it runs.
     pub mode: Mode,
+    /// How it is held on the interface; `None` where that was not looked for, as in an error.
+    pub attached_by: Option<AttachedBy>,
     /// When it was loaded, since boot.
     pub load_time: Duration,
 }
@@ -121,7 +127,11 @@ impl fmt::Display for ForeignProgram {
         let name = if self.name.is_empty() { "(no name)" } else { &self.name };
         write!(f, "program {name} (id {}, tag ", self.id)?;
         self.tag.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        write!(f, ", {} mode)", self.mode)
+        write!(f, ", {} mode", self.mode)?;
+        match self.attached_by {
+            Some(by) => write!(f, ", attached by {by})"),
+            None => f.write_str(")"),
+        }
     }
 }
 
@@ -129,7 +139,14 @@ impl fmt::Display for ForeignProgram {
 #[derive(Debug)]
 pub(super) enum Live {
     Chain(LiveChain),
-    Foreign(ForeignProgram),
+    Foreign(LiveForeign),
+}
+
+/// A program that is attached and is no dispatcher.
+#[derive(Debug)]
+pub(super) struct LiveForeign {
+    pub(super) program: OwnedFd,
+    pub(super) description: ForeignProgram,
 }
 
 /// A dispatcher that is attached.
@@ -145,6 +162,8 @@ pub(super) struct LiveDispatcher {
 pub(super) struct LiveChain {
     pub(super) dispatcher: LiveDispatcher,
     pub(super) pins: Option<PinnedDispatcher>,
+    /// The link that holds it, where that is pinned.
+    pub(super) link: Option<Link>,
     pub(super) members: Vec<LiveMember>,
 }
 
@@ -170,13 +189,14 @@ impl LiveChain {
         members.filter(|(_, m)| !m.is_linked || m.program.is_none()).map(|(slot, _)| slot).collect()
     }
 
-    fn describe(self) -> Chain {
+    fn describe(self, attached_by: AttachedBy) -> Chain {
         let pins = self.pins;
         let member = |(slot, member): (usize, LiveMember)| Member {
             slot,
             priority: member.config.priority,
             actions: member.config.actions,
             has_frags: member.config.has_frags(),
+            is_device_bound: member.config.is_device_bound(),
             is_linked: member.is_linked,
             component: member.program.zip(pins.as_ref()).map(|(program, pins)| Component {
                 id: program.info.id,
@@ -190,6 +210,8 @@ impl LiveChain {
             dispatcher: self.dispatcher.id,
             version: self.dispatcher.config.version,
             mode: self.dispatcher.mode,
+            attached_by,
+            is_device_bound: self.dispatcher.config.is_device_bound,
             has_frags: self.dispatcher.config.has_frags,
             members: self.members.into_iter().enumerate().map(member).collect(),
             pins: pins.map(|pins| pins.path().to_owned()),
@@ -197,12 +219,27 @@ impl LiveChain {
     }
 }
 
-impl From<Live> for Occupant {
-    fn from(live: Live) -> Self {
-        match live {
-            Live::Chain(chain) => Self::Chain(chain.describe()),
-            Live::Foreign(program) => Self::Foreign(program),
-        }
+impl Live {
+    /// What users are told. Looks for the link that holds what is attached, which costs a look at all of them.
+    pub(super) fn describe(self, attachment: &Attachment<'_>) -> Result<Occupant> {
+        let by = |link: Option<Link>| match link {
+            Some(link) => AttachedBy::Link { id: link.id() },
+            None => AttachedBy::Netlink,
+        };
+        Ok(match self {
+            Self::Chain(mut chain) => {
+                let link = match chain.link.take() {
+                    Some(link) => Some(link),
+                    None => attachment.find_link(chain.dispatcher.id)?,
+                };
+                Occupant::Chain(chain.describe(by(link)))
+            }
+            Self::Foreign(mut foreign) => {
+                let link = attachment.find_link(foreign.description.id)?;
+                foreign.description.attached_by = Some(by(link));
+                Occupant::Foreign(foreign.description)
+            }
+        })
     }
 }
 
@@ -210,7 +247,7 @@ impl From<Live> for Occupant {
 #[derive(Debug)]
 pub(super) enum Found {
     Dispatcher(LiveDispatcher),
-    Foreign(ForeignProgram),
+    Foreign(LiveForeign),
 }
 
 /// Looks at the attached program; `None` if it has gone meanwhile. Needs no bpffs.
@@ -228,12 +265,16 @@ pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Fou
             mode: attached.mode,
             config,
         }),
-        None => Found::Foreign(ForeignProgram {
-            id: info.id,
-            name: info.name,
-            tag: info.tag,
-            mode: attached.mode,
-            load_time: info.load_time,
+        None => Found::Foreign(LiveForeign {
+            program,
+            description: ForeignProgram {
+                id: info.id,
+                name: full_name(kernel, &info).during("read the BTF of", &what)?,
+                tag: info.tag,
+                mode: attached.mode,
+                attached_by: None,
+                load_time: info.load_time,
+            },
         }),
     }))
 }
@@ -267,7 +308,7 @@ fn dispatcher_config(
     if config.version > 1 {
         return Ok(Some(config));
     }
-    let Some(btf) = btf_of(kernel, info)? else {
+    let Some(btf) = kernel_btf(kernel, info)? else {
         return Ok(None);
     };
     let version = btf.variable("xdp_metadata", "dispatcher_version");
@@ -275,20 +316,17 @@ fn dispatcher_config(
     Ok((version == Some(1)).then_some(config))
 }
 
-fn btf_of(kernel: &Kernel, info: &ProgramInfo) -> io::Result<Option<Btf>> {
-    if info.btf_id == 0 {
-        return Ok(None);
-    }
-    let btf = kernel.btf_by_id(info.btf_id)?;
-    Ok(Btf::parse(kernel.btf_data(btf.as_fd())?).ok())
-}
-
 /// The chain of a dispatcher whose pins are at `pins`.
 pub(super) fn read_chain(
     kernel: &Kernel,
+    attachment: &Attachment<'_>,
     dispatcher: LiveDispatcher,
     pins: Option<PinnedDispatcher>,
 ) -> Result<LiveChain> {
+    let link = match pins.as_ref().map(|pins| pins.open_attachment(kernel)).transpose()?.flatten() {
+        Some(fd) => attachment.adopt(fd, dispatcher.id).during(READ, "the pinned link")?,
+        None => None,
+    };
     let slots = dispatcher.config.slots.iter().copied().enumerate();
     let member = |(slot, config)| -> Result<LiveMember> {
         let Some(pins) = &pins else {
@@ -301,7 +339,7 @@ pub(super) fn read_chain(
         Ok(LiveMember { config, is_linked: pins.has_link(kernel, slot)?, program })
     };
     let members = slots.map(member).collect::<Result<_>>()?;
-    Ok(LiveChain { dispatcher, pins, members })
+    Ok(LiveChain { dispatcher, pins, link, members })
 }
 
 fn live_program(
@@ -322,15 +360,8 @@ fn live_program(
 }
 
 fn full_name(kernel: &Kernel, info: &ProgramInfo) -> io::Result<String> {
-    if info.name.len() == KERNEL_NAME
-        && let Some(function) = info.function_type
-        && let Some(btf) = btf_of(kernel, info)?
-        && let Some(name) = btf.function_name(function)
-        && name.starts_with(&info.name)
-    {
-        return Ok(name.to_owned());
-    }
-    Ok(info.name.clone())
+    let btf = if may_be_cut(info) { kernel_btf(kernel, info)? } else { None };
+    Ok(completed_name(info, btf.as_ref()))
 }
 
 /// Finds and reads whatever `attached` is; `None` if it has gone meanwhile. Without bpffs there is no `store`,
@@ -339,6 +370,7 @@ pub(super) fn read(
     kernel: &Kernel,
     store: Option<&Store>,
     interface: &Interface,
+    attachment: &Attachment<'_>,
     attached: Attached,
 ) -> Result<Option<Live>> {
     Ok(match identify(kernel, attached)? {
@@ -349,7 +381,7 @@ pub(super) fn read(
                 Some(store) => store.find(&key(interface, &dispatcher)?)?,
                 None => None,
             };
-            Some(Live::Chain(read_chain(kernel, dispatcher, pins)?))
+            Some(Live::Chain(read_chain(kernel, attachment, dispatcher, pins)?))
         }
     })
 }
@@ -358,15 +390,6 @@ pub(super) fn read(
 pub(super) fn key<'a>(interface: &'a Interface, dispatcher: &LiveDispatcher) -> Result<PinKey<'a>> {
     let netns = interface.netns().id()?;
     Ok(PinKey { netns, ifindex: interface.index(), dispatcher: dispatcher.id })
-}
-
-/// The error for an interface that is not ours to change.
-pub(super) fn foreign(
-    operation: &'static str,
-    interface: &Interface,
-    program: ForeignProgram,
-) -> Error {
-    Error::new(operation, interface, ErrorKind::ForeignProgram(Box::new(program)))
 }
 
 #[cfg(test)]
@@ -380,8 +403,15 @@ mod unit {
             name: String::new(),
             tag: [0xab; 8],
             mode: Mode::Skb,
+            attached_by: None,
             load_time: Duration::ZERO,
         };
         assert_eq!(program.to_string(), "program (no name) (id 7, tag abababababababab, skb mode)");
+        let by = Some(AttachedBy::Link { id: 3 });
+        let program = ForeignProgram { attached_by: by, name: "drop".into(), ..program };
+        assert_eq!(
+            program.to_string(),
+            "program drop (id 7, tag abababababababab, skb mode, attached by link 3)"
+        );
     }
 }

@@ -1,12 +1,17 @@
 //! Loads a dispatcher with thin bpf(2) calls: no object file is opened, nothing is parsed.
 
-use super::config::{Config, SIZE, SlotConfig};
-use super::image::{Function, Image, XDP_DISPATCHER};
+use super::config::{Config, ProtocolVersion, SlotConfig};
+use super::image::{Function, Image, XDP_DISPATCHER, XDP_DISPATCHER_V2};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::program::ChainActions;
+use crate::net::Interface;
+use crate::program::{ChainActions, Program};
 use crate::sys::bpf::{LoadError, MapHandle, MapSpec, ProgramSpec};
 use crate::sys::{Capability, Kernel};
-use libbpf_sys::{BPF_F_RDONLY_PROG, BPF_F_XDP_HAS_FRAGS, BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_XDP};
+use libbpf_sys::{
+    BPF_F_RDONLY_PROG, BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, BPF_MAP_TYPE_ARRAY,
+    BPF_PROG_TYPE_XDP,
+};
+use once_cell::sync::OnceCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -20,69 +25,151 @@ pub(super) const NEEDS: &str = "CAP_SYS_ADMIN and CAP_NET_ADMIN";
 pub(super) struct Dispatcher {
     pub(super) program: OwnedFd,
     pub(super) id: u32,
-    /// Whether it takes packets of several fragments.
-    pub(super) has_frags: bool,
+    /// What it was built with; it may take no fragments though that was asked for.
+    pub(super) config: Config,
 }
 
-/// Loads a dispatcher. Asked for fragments on a kernel before 5.18, which has none, it goes without.
-pub(super) fn dispatcher(kernel: &Kernel, config: &Config) -> Result<Dispatcher> {
-    let mut has_frags = config.has_frags;
-    let program = match load(kernel, config) {
-        // The kernel does not know the flag; some older ones have it too, so its version would not tell.
-        Err(error) if has_frags && error.source.raw_os_error() == Some(libc::EINVAL) => {
-            log::info!("this kernel has no XDP fragments: the chain goes without");
-            has_frags = false;
-            load(kernel, &Config { has_frags, ..config.clone() })
+/// Loads dispatchers; their BTF only once.
+#[derive(Debug, Default)]
+pub(super) struct Loader {
+    kernel: Kernel,
+    btf: [OnceCell<OwnedFd>; 2],
+}
+
+impl Loader {
+    pub(super) fn new(kernel: Kernel) -> Self {
+        Self { kernel, btf: Default::default() }
+    }
+
+    pub(super) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Loads a dispatcher; one that is to be bound to its device, for `interface`. Asked for fragments on a kernel
+    /// before 5.18, which has none, it goes without.
+    pub(super) fn dispatcher(
+        &self,
+        config: &Config,
+        interface: Option<&Interface>,
+    ) -> Result<Dispatcher> {
+        let kernel = &self.kernel;
+        let mut config = config.clone();
+        let program = match self.load(&config, interface)? {
+            // The kernel does not know the flag; some older ones have it too, so its version would not tell.
+            Err(error) if config.has_frags && error.source.raw_os_error() == Some(libc::EINVAL) => {
+                log::info!("this kernel has no XDP fragments: the chain goes without");
+                config.has_frags = false;
+                self.load(&config, interface)?
+            }
+            other => other,
+        };
+        let program = program.map_err(|error| Error::new(LOAD, WHAT, refusal(kernel, error)))?;
+        let id = kernel.prog_info(program.as_fd()).during("query", WHAT)?.id;
+        Ok(Dispatcher { program, id, config })
+    }
+
+    /// The outer error is that of getting into the interface's namespace, where its index counts.
+    fn load(
+        &self,
+        config: &Config,
+        interface: Option<&Interface>,
+    ) -> Result<std::result::Result<OwnedFd, LoadError>> {
+        let Some(interface) = interface.filter(|_| config.is_device_bound) else {
+            return Ok(self.load_here(config, 0));
+        };
+        let load = || self.load_here(config, interface.index());
+        interface.netns().enter(&self.kernel, load)
+    }
+
+    fn load_here(&self, config: &Config, ifindex: u32) -> std::result::Result<OwnedFd, LoadError> {
+        let kernel = &self.kernel;
+        let (image, btf) = self.image(config.version);
+        let btf = btf.get_or_try_init(|| kernel.btf_load(image.btf))?;
+        let map = config_map(kernel, config)?;
+        let fd = map.as_fd().as_raw_fd().cast_unsigned();
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag(config.has_frags, BPF_F_XDP_HAS_FRAGS)
+            | flag(config.is_device_bound, BPF_F_XDP_DEV_BOUND_ONLY);
+        kernel.prog_load(&ProgramSpec {
+            kind: BPF_PROG_TYPE_XDP,
+            name: "xdp_dispatcher",
+            license: LICENSE,
+            instructions: &image.instructions_with(fd),
+            flags,
+            btf: btf.as_fd(),
+            functions: &image.function_info(),
+            lines: &[],
+            target: None,
+            ifindex,
+        })
+    }
+
+    fn image(&self, version: u8) -> (&'static Image, &OnceCell<OwnedFd>) {
+        let [v2, v3] = &self.btf;
+        if version == ProtocolVersion::V2.number() {
+            (&XDP_DISPATCHER_V2, v2)
+        } else {
+            (&XDP_DISPATCHER, v3)
         }
-        other => other,
-    };
-    let program = program.map_err(|error| Error::new(LOAD, WHAT, refusal(kernel, error)))?;
-    let id = kernel.prog_info(program.as_fd()).during("query", WHAT)?.id;
-    Ok(Dispatcher { program, id, has_frags })
+    }
 }
 
-fn load(kernel: &Kernel, config: &Config) -> std::result::Result<OwnedFd, LoadError> {
-    let map = config_map(kernel, config)?;
-    let flags = if config.has_frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
-    program(kernel, &XDP_DISPATCHER, Some(map.as_fd()), BPF_PROG_TYPE_XDP, flags, None)
-}
+/// Of what `bpf/*.c` are compiled to.
+const LICENSE: &std::ffi::CStr = c"Dual BSD/GPL";
 
-/// Loads an image; `map` holds its configuration if it has one.
+/// Loads a program of an image that has no configuration.
 pub(super) fn program(
     kernel: &Kernel,
     image: &Image,
-    map: Option<BorrowedFd<'_>>,
     kind: u32,
     flags: u32,
+    ifindex: u32,
     target: Option<(BorrowedFd<'_>, u32)>,
 ) -> std::result::Result<OwnedFd, LoadError> {
     let btf = kernel.btf_load(image.btf)?;
-    let map = map.map_or(0, |map| map.as_raw_fd().cast_unsigned());
     kernel.prog_load(&ProgramSpec {
         kind,
-        name: image.functions.first().map_or("", |entry| entry.name),
-        instructions: &image.instructions_with(map),
+        name: image.functions.first().map_or("", |function| function.name),
+        license: LICENSE,
+        instructions: image.instructions,
         flags,
         btf: btf.as_fd(),
         functions: &image.function_info(),
+        lines: &[],
         target,
+        ifindex,
     })
 }
 
-/// The configuration, read-only for programs and frozen for everybody: the verifier takes it for constant.
+/// The map behind the configuration. It cannot be written by a program, nor, once frozen, by anybody else: so the
+/// verifier takes its content for constant.
 fn config_map(kernel: &Kernel, config: &Config) -> io::Result<MapHandle> {
-    let size = u32::try_from(SIZE).unwrap_or(u32::MAX);
+    let content = config.encode();
     let map = kernel.map_create(&MapSpec {
         kind: BPF_MAP_TYPE_ARRAY,
         name: "xdp_disp.rodata",
-        key_size: 4,
-        value_size: size,
-        max_entries: 1,
+        value_size: u32::try_from(content.len()).unwrap_or(u32::MAX),
         flags: BPF_F_RDONLY_PROG,
+        ..MapSpec::default()
     })?;
-    kernel.map_update(&map, &[0; 4], &config.encode())?;
+    kernel.map_update(&map, &[0; 4], &content)?;
     kernel.map_freeze(map.as_fd())?;
     Ok(map)
+}
+
+/// The configuration of a dispatcher around one program, to try it in.
+pub(super) fn around(program: &Program, version: ProtocolVersion) -> Config {
+    let slot = SlotConfig {
+        priority: program.priority(),
+        actions: program.chain_actions(),
+        flags: SlotConfig::flags_of(program.has_frags(), false),
+    };
+    Config {
+        version: version.number(),
+        has_frags: program.has_frags(),
+        is_device_bound: false,
+        slots: vec![slot],
+    }
 }
 
 /// The function that the program in `slot` replaces. The only program of a chain replaces the dispatcher itself
@@ -91,6 +178,7 @@ fn config_map(kernel: &Kernel, config: &Config) -> io::Result<MapHandle> {
 pub(super) fn slot_function(slot: usize, slots: &[SlotConfig]) -> Result<Function> {
     let alone = matches!(slots, [only] if ChainActions::PASS.contains(only.actions));
     let name = if alone { "xdp_dispatcher".to_owned() } else { format!("prog{slot}") };
+    // The functions have the same types in every version.
     XDP_DISPATCHER
         .function(&name)
         .ok_or(ErrorKind::ChainFull { max: super::MAX_PROGRAMS })

@@ -6,6 +6,7 @@
 //! between calls: what the kernel and bpffs say is all there is. In libxdp: `struct xdp_multiprog`.
 
 mod config;
+mod edit;
 #[cfg(test)]
 mod fault_tests;
 mod features;
@@ -13,11 +14,13 @@ mod handle;
 mod image;
 mod inspect;
 mod load;
+mod outcome;
 mod plan;
 mod transaction;
 
-pub use config::MAX_PROGRAMS;
+pub use config::{MAX_PROGRAMS, ProtocolVersion};
 pub use features::{Features, Support};
-pub use handle::{Builder, Xdp};
+pub use handle::{Builder, Edit, Xdp};
 pub use inspect::{Chain, Component, ForeignProgram, Member, Occupant};
-pub use transaction::Outcome;
+pub use outcome::{Outcome, Policy, Single};
+pub use plan::{ChainFeature, Downgrade, DowngradeCause};

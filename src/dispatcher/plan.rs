@@ -1,8 +1,9 @@
 //! Who runs in which slot. Pure.
 
-use super::config::{Config, MAX_PROGRAMS, SlotConfig, VERSION};
+use super::config::{Config, MAX_PROGRAMS, ProtocolVersion, SlotConfig};
 use crate::error::ErrorKind;
 use std::cmp::Ordering;
+use std::fmt;
 use std::time::Duration;
 
 /// Where a planned program comes from.
@@ -37,6 +38,8 @@ pub(super) enum RankKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Planned {
     pub(super) origin: Origin,
+    /// Its id in the kernel, if it is loaded.
+    pub(super) id: Option<u32>,
     pub(super) config: SlotConfig,
     pub(super) rank: Rank,
 }
@@ -55,13 +58,100 @@ impl Plan {
         Ok(Self(programs))
     }
 
-    /// The configuration of a dispatcher for it. Packets of several fragments only if all programs read them.
-    pub(super) fn config(&self) -> Config {
+    /// The configuration of a dispatcher for it. It takes packets of several fragments only if all programs read
+    /// them, and is bound to its device only if all of them ask for that and the version has it.
+    pub(super) fn config(&self, version: ProtocolVersion) -> Config {
+        let all = |has: fn(SlotConfig) -> bool| self.0.iter().all(|planned| has(planned.config));
         Config {
-            version: VERSION,
-            has_frags: self.0.iter().all(|planned| planned.config.has_frags()),
-            is_device_bound: false,
+            version: version.number(),
+            has_frags: all(SlotConfig::has_frags),
+            is_device_bound: version >= ProtocolVersion::V3 && all(SlotConfig::is_device_bound),
             slots: self.0.iter().map(|planned| planned.config).collect(),
+        }
+    }
+
+    /// What some of the programs have and `config` has not, and whose fault that is.
+    pub(super) fn downgrades(&self, config: &Config) -> Vec<Downgrade> {
+        let of = |feature, is_kept: bool, has: fn(SlotConfig) -> bool, otherwise| {
+            let (having, lacking): (Vec<_>, Vec<_>) =
+                self.0.iter().partition(|planned| has(planned.config));
+            let blame = |planned: &Planned| DowngradeCause::Program {
+                name: planned.rank.name.clone(),
+                id: planned.id,
+            };
+            let causes: Vec<_> = match (is_kept || having.is_empty(), lacking.as_slice()) {
+                (true, _) => Vec::new(),
+                (false, []) => vec![otherwise],
+                (false, lacking) => lacking.iter().map(|planned| blame(planned)).collect(),
+            };
+            causes.into_iter().map(move |cause| Downgrade { feature, cause })
+        };
+        let bound_cause = if config.version < 3 {
+            DowngradeCause::ProtocolVersion
+        } else {
+            DowngradeCause::Kernel
+        };
+        of(ChainFeature::Frags, config.has_frags, SlotConfig::has_frags, DowngradeCause::Kernel)
+            .chain(of(
+                ChainFeature::DeviceBinding,
+                config.is_device_bound,
+                SlotConfig::is_device_bound,
+                bound_cause,
+            ))
+            .collect()
+    }
+}
+
+/// Something that a chain has only if all its programs do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChainFeature {
+    /// It takes packets of several fragments.
+    Frags,
+    /// It is bound to its device.
+    DeviceBinding,
+}
+
+/// A feature that some program of a chain has, and the chain has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Downgrade {
+    /// What is lost.
+    pub feature: ChainFeature,
+    /// Why.
+    pub cause: DowngradeCause,
+}
+
+/// Why a chain lacks a feature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DowngradeCause {
+    /// This program does not have it.
+    Program {
+        /// Name of its function.
+        name: String,
+        /// Its id; `None` if it was loaded by the very change that tells this.
+        id: Option<u32>,
+    },
+    /// The kernel is too old.
+    Kernel,
+    /// The chain's protocol version does not know it.
+    ProtocolVersion,
+}
+
+impl fmt::Display for Downgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.feature {
+            ChainFeature::Frags => "no packets of several fragments: ",
+            ChainFeature::DeviceBinding => "not bound to the device: ",
+        })?;
+        match &self.cause {
+            DowngradeCause::Program { name, id: Some(id) } => {
+                write!(f, "{name} (id {id}) lacks it")
+            }
+            DowngradeCause::Program { name, id: None } => write!(f, "{name} lacks it"),
+            DowngradeCause::Kernel => f.write_str("the kernel lacks it"),
+            DowngradeCause::ProtocolVersion => f.write_str("the chain's protocol version lacks it"),
         }
     }
 }
@@ -91,6 +181,7 @@ mod tests {
     fn planned(index: usize, priority: u32, name: &str, kind: RankKind) -> Planned {
         Planned {
             origin: Origin::Added(index),
+            id: None,
             config: SlotConfig { priority, actions: ChainActions::PASS, flags: 0 },
             rank: Rank { name: name.into(), kind },
         }
@@ -129,18 +220,45 @@ mod tests {
         assert!(matches!(error, ErrorKind::ChainFull { max: 10 }));
     }
 
+    fn with_flags(flags: &[u32]) -> Plan {
+        let programs = flags.iter().zip(["a", "b", "c"]).map(|(&flags, name)| {
+            let mut one = planned(0, 1, name, opened(1));
+            one.config.flags = flags;
+            one
+        });
+        Plan::new(programs.collect()).unwrap()
+    }
+
     #[test]
-    fn fragments_only_where_all_can_read_them() {
-        let with = |flags: &[u32]| {
-            let programs = flags.iter().map(|&flags| {
-                let mut one = planned(0, 1, "p", opened(1));
-                one.config.flags = flags;
-                one
-            });
-            Plan::new(programs.collect()).unwrap().config().has_frags
+    fn a_chain_has_what_all_its_programs_have() {
+        let config = |flags: &[u32], version| with_flags(flags).config(version);
+        assert!(config(&[32, 32], ProtocolVersion::V2).has_frags);
+        assert!(!config(&[32, 0], ProtocolVersion::V3).has_frags);
+        assert!(config(&[64, 64 | 32], ProtocolVersion::V3).is_device_bound);
+        assert!(!config(&[64, 0], ProtocolVersion::V3).is_device_bound);
+        assert!(!config(&[64, 64], ProtocolVersion::V2).is_device_bound);
+    }
+
+    #[test]
+    fn what_is_lost_is_told_with_whose_fault_it_is() {
+        let told = |flags: &[u32], version| {
+            let plan = with_flags(flags);
+            let downgrades = plan.downgrades(&plan.config(version));
+            downgrades.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        assert!(with(&[32, 32]));
-        assert!(!with(&[32, 0]));
+        assert_eq!(
+            told(&[32, 32, 0], ProtocolVersion::V3),
+            ["no packets of several fragments: c lacks it"]
+        );
+        assert_eq!(told(&[0, 0], ProtocolVersion::V3), [""; 0]);
+        assert_eq!(told(&[32, 32], ProtocolVersion::V3), [""; 0]);
+        assert_eq!(
+            told(&[64], ProtocolVersion::V2),
+            ["not bound to the device: the chain's protocol version lacks it"]
+        );
+        let plan = with_flags(&[32]);
+        let config = Config { has_frags: false, ..plan.config(ProtocolVersion::V3) };
+        assert_eq!(plan.downgrades(&config)[0].cause, DowngradeCause::Kernel);
     }
 
     proptest! {

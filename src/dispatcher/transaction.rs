@@ -1,18 +1,21 @@
-//! The one way a chain changes: a new dispatcher is built beside the old one and swapped for it.
+//! The one way an interface changes: what is to run is built beside what runs, and swapped for it.
 //!
 //! Everything that can fail comes before the swap, which is one atomic step of the kernel; all that is left
 //! after it is to remove the old pins. Killed before the swap, the old chain runs; after it, the new one does.
 //! What is made on the way is owned by values whose drop takes it back.
 
-use super::config::SlotConfig;
-use super::inspect::{self, Found, LiveChain, LiveProgram};
-use super::load::{self, Dispatcher};
-use super::plan::{Origin, Plan, Planned, Rank, RankKind};
+use super::config::{ProtocolVersion, SlotConfig};
+use super::edit::{self, Step};
+use super::inspect::{self, Found, LiveChain, LiveForeign, LiveProgram};
+use super::load::{self, Dispatcher, Loader};
+use super::outcome::{Outcome, Single};
+use super::plan::{ChainFeature, Downgrade, DowngradeCause, Origin, Plan, Planned, Rank, RankKind};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::net::{Attachment, Interface, Known, Mode, Swap};
+use crate::net::{AttachBy, Attachment, Interface, Known, Link, Linked, Mode, Swap};
 use crate::pins::{Lock, Scope, Staging, Store};
-use crate::program::Program;
+use crate::program::{LoadTarget, Program};
 use crate::sys::Kernel;
+use libbpf_sys::{BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -22,75 +25,102 @@ use std::time::Duration;
 const ATTEMPTS: u32 = 10;
 const ATTACH: &str = "attach to";
 const DETACH: &str = "detach from";
+const CHANGE: &str = "change the chain on";
 
-/// What a change did.
+/// With a dispatcher, or without one and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// Program id of the dispatcher that is attached now; `None` if the interface is empty now.
-    pub dispatcher: Option<u32>,
-    /// Program id of the dispatcher that was attached before.
-    pub replaced: Option<u32>,
-    /// Where the chain runs, or ran.
-    pub mode: Mode,
-    /// Whether the chain takes packets of several fragments: only if all its programs do, and the kernel is 5.18
-    /// or newer.
-    pub has_frags: bool,
-    /// The directory of the new pins.
-    pub pins: Option<PathBuf>,
-    /// The directory of the old pins, if it could not be removed. They keep programs in the kernel that no
-    /// packet reaches.
-    pub leftover: Option<PathBuf>,
+pub(super) enum Way {
+    Chain,
+    Single { why: String },
 }
 
-/// What is to change.
-pub(super) enum Change<'a, 'p> {
-    Add {
-        programs: &'a mut [&'p mut Program],
-        mode: Mode,
-    },
-    /// Programs by id.
-    Remove(&'a [u32]),
-    RemoveAll,
+/// What is to change, and how.
+#[derive(Debug)]
+pub(super) struct Request<'p> {
+    pub(super) programs: Vec<&'p mut Program>,
+    /// What is to change in a chain; `None`: everything is taken off.
+    pub(super) steps: Option<Vec<Step>>,
+    pub(super) mode: Mode,
+    /// How a fresh chain, or a program without one, is held on its interface.
+    pub(super) attach_by: AttachBy,
+    /// The version of a fresh chain.
+    pub(super) version: ProtocolVersion,
+    /// The program, part of no chain, that may be replaced.
+    pub(super) replaces: Option<u32>,
 }
 
-impl Change<'_, '_> {
-    fn operation(&self) -> &'static str {
-        if matches!(self, Self::Add { .. }) { ATTACH } else { DETACH }
+impl Request<'_> {
+    pub(super) fn steps(&self) -> &[Step] {
+        self.steps.as_deref().unwrap_or_default()
     }
+
+    /// Whether it can start a chain.
+    pub(super) fn inserts(&self) -> bool {
+        self.steps().iter().any(|step| matches!(step, Step::Insert(_)))
+    }
+
+    fn operation(&self) -> &'static str {
+        let removes = |step: &Step| matches!(step, Step::Remove(_));
+        if self.inserts() {
+            ATTACH
+        } else if self.steps().iter().all(removes) {
+            DETACH
+        } else {
+            CHANGE
+        }
+    }
+}
+
+/// What is on the interface when a change begins.
+#[derive(Debug)]
+enum Present {
+    Nothing,
+    Chain(LiveChain),
+    Foreign(LiveForeign),
 }
 
 /// One change to one interface.
 pub(super) struct Transaction<'a> {
+    loader: &'a Loader,
     kernel: &'a Kernel,
-    store: &'a Store,
+    /// None where there is no bpf file system: some changes need none.
+    store: Option<&'a Store>,
     interface: &'a Interface,
     attachment: Attachment<'a>,
+    way: &'a Way,
 }
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(
-        kernel: &'a Kernel,
-        store: &'a Store,
+        loader: &'a Loader,
+        store: Option<&'a Store>,
         interface: &'a Interface,
+        way: &'a Way,
     ) -> Result<Self> {
+        let kernel = loader.kernel();
         let attachment = Attachment::open(kernel, interface)?;
-        Ok(Self { kernel, store, interface, attachment })
+        Ok(Self { loader, kernel, store, interface, attachment, way })
     }
 
     /// Does the change, from the start again if others were faster, a bounded number of times.
-    pub(super) fn run(&self, mut change: Change<'_, '_>) -> Result<Outcome> {
-        let operation = change.operation();
+    pub(super) fn run(self, mut request: Request<'_>) -> Result<Outcome> {
+        let operation = request.operation();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 log::debug!("{} was changed by others, attempt {attempt}", self.interface);
                 std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
             }
-            if !matches!(change, Change::Add { .. }) && self.attachment.query()?.is_none() {
+            if !request.inserts() && self.attachment.query_for(request.mode)?.is_none() {
                 return Err(Error::new(operation, self.interface, ErrorKind::NotAttached));
             }
-            let (scope, chain) = self.lock_chain(operation)?;
-            if let Some(outcome) = self.attempt(&scope, chain, &mut change)? {
+            let (scope, present) = match (self.store, self.way) {
+                (Some(store), Way::Chain) => {
+                    let (scope, present) = self.lock_chain(store, operation, request.mode)?;
+                    (Some(scope), present)
+                }
+                _ => (None, self.look(operation, request.mode)?),
+            };
+            if let Some(outcome) = self.attempt(scope.as_deref(), &present, &mut request)? {
                 return Ok(outcome);
             }
         }
@@ -101,36 +131,62 @@ impl<'a> Transaction<'a> {
         Error::new(operation, self.interface, ErrorKind::Contended { attempts: ATTEMPTS })
     }
 
+    /// What is attached, where no pins are needed: without a chain, or to take something off that is none.
+    fn look(&self, operation: &'static str, mode: Mode) -> Result<Present> {
+        for _ in 0..ATTEMPTS {
+            let Some(attached) = self.attachment.query_for(mode)? else {
+                return Ok(Present::Nothing);
+            };
+            match inspect::identify(self.kernel, attached)? {
+                None => {}
+                Some(Found::Foreign(foreign)) => return Ok(Present::Foreign(foreign)),
+                Some(Found::Dispatcher(dispatcher)) => {
+                    let chain =
+                        inspect::read_chain(self.kernel, &self.attachment, dispatcher, None);
+                    return Ok(Present::Chain(chain?));
+                }
+            }
+        }
+        Err(self.contended(operation))
+    }
+
     /// The chain that is attached, with the lock of the directory that its pins lie in: a chain stays where it
     /// is. Without one, the lock of the directory where the layout wants the pins.
-    fn lock_chain(&self, operation: &'static str) -> Result<(Scope<'a>, Option<LiveChain>)> {
+    fn lock_chain(
+        &self,
+        store: &'a Store,
+        operation: &'static str,
+        mode: Mode,
+    ) -> Result<(Scope<'a>, Present)> {
         let netns = self.interface.netns().id()?;
-        let mut scope = self.store.lock_scope(netns)?;
+        let mut scope = store.lock_scope(netns)?;
         for _ in 0..ATTEMPTS {
-            let Some(attached) = self.attachment.query()? else {
-                return Ok((scope, None));
+            let Some(attached) = self.attachment.query_for(mode)? else {
+                return Ok((scope, Present::Nothing));
             };
             let dispatcher = match inspect::identify(self.kernel, attached)? {
                 None => continue,
-                Some(Found::Foreign(program)) => {
-                    return Err(inspect::foreign(operation, self.interface, program));
-                }
+                Some(Found::Foreign(program)) => return Ok((scope, Present::Foreign(program))),
                 Some(Found::Dispatcher(dispatcher)) => dispatcher,
             };
-            let pins = self.store.find(&inspect::key(self.interface, &dispatcher)?)?;
+            let pins = store.find(&inspect::key(self.interface, &dispatcher)?)?;
             match &pins {
                 Some(pins) if pins.path().parent() != Some(scope.path()) => {
                     // One lock at a time: two processes that hold one each and want the other's hang.
                     drop(scope);
                     // Gone meanwhile: then so is the chain that was seen, and another is to be found.
-                    scope = match self.store.lock_around(pins)? {
+                    scope = match store.lock_around(pins)? {
                         Some(around) => around,
-                        None => self.store.lock_scope(netns)?,
+                        None => store.lock_scope(netns)?,
                     };
                 }
                 // Who replaces a chain that is pinned elsewhere holds another lock and removes its pins.
-                None if self.attachment.query()? != Some(attached) => {}
-                _ => return Ok((scope, Some(inspect::read_chain(self.kernel, dispatcher, pins)?))),
+                None if self.attachment.query_for(mode)? != Some(attached) => {}
+                _ => {
+                    let chain =
+                        inspect::read_chain(self.kernel, &self.attachment, dispatcher, pins)?;
+                    return Ok((scope, Present::Chain(chain)));
+                }
             }
         }
         Err(self.contended(operation))
@@ -139,130 +195,176 @@ impl<'a> Transaction<'a> {
     /// One try; `None` if the interface is not as it was when the chain was read.
     fn attempt(
         &self,
-        lock: &Lock,
-        chain: Option<LiveChain>,
-        change: &mut Change<'_, '_>,
+        lock: Option<&Lock>,
+        present: &Present,
+        request: &mut Request<'_>,
     ) -> Result<Option<Outcome>> {
-        match change {
-            Change::Add { programs, mode } => self.add(lock, chain.as_ref(), programs, *mode),
-            Change::Remove(ids) => self.remove(lock, &self.present(chain)?, ids),
-            Change::RemoveAll => self.remove_all(lock, &self.present(chain)?),
+        let operation = request.operation();
+        let refused = |kind| Err(Error::new(operation, self.interface, kind));
+        match present {
+            Present::Nothing if !request.inserts() => return refused(ErrorKind::NotAttached),
+            Present::Foreign(foreign) => {
+                let id = foreign.description.id;
+                if *request.steps() == [Step::Remove(id)] {
+                    return self.remove_single(foreign);
+                }
+                if !request.inserts() || request.replaces != Some(id) {
+                    let program = Box::new(foreign.description.clone());
+                    return refused(ErrorKind::ForeignProgram(program));
+                }
+            }
+            Present::Chain(chain) if request.steps.is_none() => {
+                return self.remove_all(lock, chain);
+            }
+            Present::Chain(chain) if *self.way != Way::Chain && request.inserts() => {
+                return refused(ErrorKind::ChainAttached { dispatcher: chain.dispatcher.id });
+            }
+            _ => {}
+        }
+        match (self.way, lock) {
+            (Way::Single { why }, _) if request.inserts() => self.single(present, request, why),
+            (_, Some(lock)) => self.change_chain(lock, present, request),
+            // No bpf file system, so no pins: a chain cannot be changed, only taken off.
+            (_, None) => refused(match present {
+                Present::Chain(chain) => ErrorKind::DamagedChain {
+                    dispatcher: chain.dispatcher.id,
+                    missing: chain.missing(),
+                },
+                _ => ErrorKind::NotAttached,
+            }),
         }
     }
 
-    fn present(&self, chain: Option<LiveChain>) -> Result<LiveChain> {
-        chain.ok_or_else(|| Error::new(DETACH, self.interface, ErrorKind::NotAttached))
-    }
-
-    fn add(
+    fn change_chain(
         &self,
         lock: &Lock,
-        chain: Option<&LiveChain>,
-        programs: &mut [&mut Program],
-        mode: Mode,
+        present: &Present,
+        request: &mut Request<'_>,
     ) -> Result<Option<Outcome>> {
-        let mode = match chain {
-            Some(chain) => {
-                compatible(chain.dispatcher.mode, mode).during(ATTACH, self.interface)?
-            }
-            None => mode,
+        let operation = request.operation();
+        let chain = present.chain();
+        let version = match chain {
+            Some(chain) => self.changeable(chain, operation)?,
+            None => request.version,
         };
-        self.must_be_new(chain, programs)?;
-        let mut planned = chain.map_or_else(|| Ok(Vec::new()), |chain| self.kept(chain, ATTACH))?;
-        planned.extend(programs.iter().enumerate().map(|(index, program)| added(index, program)));
-        let plan = Plan::new(planned).during(ATTACH, self.interface)?;
-        self.replace((ATTACH, lock), chain, &plan, programs, mode)
-    }
-
-    /// One program has one slot: its id is what it is taken out by.
-    fn must_be_new(&self, chain: Option<&LiveChain>, programs: &[&mut Program]) -> Result<()> {
-        let members = chain.iter().flat_map(|chain| &chain.members);
-        let present: Vec<u32> =
-            members.filter_map(|member| Some(member.program.as_ref()?.info.id)).collect();
-        match programs.iter().find_map(|program| program.id().filter(|id| present.contains(id))) {
-            None => Ok(()),
-            Some(id) => Err(Error::new(ATTACH, self.interface, ErrorKind::AlreadyAttached { id })),
+        if let Some(chain) = chain {
+            request.mode = compatible(chain.dispatcher.mode, request.mode)
+                .during(operation, self.interface)?;
         }
-    }
-
-    fn remove(&self, lock: &Lock, chain: &LiveChain, ids: &[u32]) -> Result<Option<Outcome>> {
-        let id_of = |program: &LiveProgram| program.info.id;
-        let present: Vec<_> =
-            chain.members.iter().map(|member| member.program.as_ref().map(id_of)).collect();
-        if let Some(absent) = ids.iter().find(|id| !present.contains(&Some(**id))) {
-            let object = format!("program {absent} on {}", self.interface);
-            return Err(Error::new("detach", object, ErrorKind::NotAttached));
+        let before: Vec<Planned> = chain.map(kept).unwrap_or_default();
+        let coming = |index: usize| Some(added(index, request.programs.get(index)?));
+        let planned = edit::apply(before, request.steps(), coming);
+        let planned = planned.during(operation, self.interface)?;
+        if let (Some(chain), true) = (chain, planned.is_empty()) {
+            return self.remove_all(Some(lock), chain);
         }
-        if present.iter().all(|id| id.is_some_and(|id| ids.contains(&id))) {
-            return self.remove_all(lock, chain);
-        }
-        let mut planned = self.kept(chain, DETACH)?;
-        let stays = |planned: &Planned| match planned.origin {
-            Origin::Kept(index) => {
-                !present.get(index).copied().flatten().is_some_and(|id| ids.contains(&id))
+        let plan = Plan::new(planned).during(operation, self.interface)?;
+        if let Some(chain) = chain {
+            let slots = &chain.dispatcher.config.slots;
+            if edit::is_unchanged(&plan.0, slots) {
+                return Ok(Some(unchanged(chain, &plan)));
             }
-            Origin::Added(_) => true,
-        };
-        planned.retain(stays);
-        let plan = Plan::new(planned).during(DETACH, self.interface)?;
-        self.replace((DETACH, lock), Some(chain), &plan, &mut [], chain.dispatcher.mode)
-    }
-
-    /// Takes the dispatcher off the interface, whole or not, and then its pins.
-    fn remove_all(&self, lock: &Lock, chain: &LiveChain) -> Result<Option<Outcome>> {
-        let swap = self.attachment.swap(DETACH, None, Some(known(chain)), chain.dispatcher.mode);
-        match swap {
-            Swap::Lost => Ok(None),
-            Swap::Failed(error) | Swap::Unknown(error) => Err(error),
-            Swap::Done => Ok(Some(Outcome {
-                dispatcher: None,
-                replaced: Some(chain.dispatcher.id),
-                mode: chain.dispatcher.mode,
-                has_frags: false,
-                pins: None,
-                leftover: self.remove_pins(lock, chain),
-            })),
+            self.must_stay_bound(chain, &plan, operation)?;
         }
+        self.replace((operation, lock), present, &plan, version, request)
     }
 
-    /// The members of a chain that is whole and of the version that we write.
-    fn kept(&self, chain: &LiveChain, operation: &'static str) -> Result<Vec<Planned>> {
-        let (found, written) = (chain.dispatcher.config.version, super::config::VERSION);
-        let kind = match chain.missing() {
-            _ if found != written => ErrorKind::ProtocolVersion { found, written },
-            missing if !missing.is_empty() => {
-                ErrorKind::DamagedChain { dispatcher: chain.dispatcher.id, missing }
-            }
-            // A new dispatcher would not be, and its programs would lose the device's hints.
-            _ if chain.dispatcher.config.is_device_bound => ErrorKind::DeviceBound,
-            _ => {
-                let members = chain.members.iter().enumerate();
-                return Ok(members
-                    .filter_map(|(index, member)| {
-                        Some(kept(index, member.config, member.program.as_ref()?))
-                    })
-                    .collect());
-            }
+    /// The version of a chain that is whole and can be written.
+    fn changeable(&self, chain: &LiveChain, operation: &'static str) -> Result<ProtocolVersion> {
+        let found = chain.dispatcher.config.version;
+        let kind = match (ProtocolVersion::of(found), chain.missing()) {
+            (None, _) => ErrorKind::ProtocolVersion { found },
+            (Some(version), missing) if missing.is_empty() => return Ok(version),
+            (_, missing) => ErrorKind::DamagedChain { dispatcher: chain.dispatcher.id, missing },
         };
         Err(Error::new(operation, self.interface, kind))
     }
 
-    /// Builds a dispatcher for `plan` and puts it in the place of `chain`.
+    /// Programs that were loaded for a device-bound chain go into no other.
+    fn must_stay_bound(
+        &self,
+        chain: &LiveChain,
+        plan: &Plan,
+        operation: &'static str,
+    ) -> Result<()> {
+        let misfit = plan.0.iter().find(|planned| !planned.config.is_device_bound());
+        let stays = plan.0.iter().any(|planned| matches!(planned.origin, Origin::Kept(_)));
+        match misfit {
+            Some(misfit) if stays && chain.dispatcher.config.is_device_bound => {
+                let kind = ErrorKind::MixedDeviceBinding { program: misfit.rank.name.clone() };
+                Err(Error::new(operation, self.interface, kind))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the dispatcher off the interface, whole or not, and then its pins.
+    fn remove_all(&self, lock: Option<&Lock>, chain: &LiveChain) -> Result<Option<Outcome>> {
+        let (id, mode) = (chain.dispatcher.id, chain.dispatcher.mode);
+        Ok(self.take_off(known(chain), chain.link.as_ref(), mode)?.then(|| Outcome {
+            leftover: lock.and_then(|lock| self.remove_pins(lock, chain)),
+            ..Outcome::empty(id, mode)
+        }))
+    }
+
+    /// Takes off a program that is part of no chain, because its id was given.
+    fn remove_single(&self, foreign: &LiveForeign) -> Result<Option<Outcome>> {
+        let (id, mode) = (foreign.description.id, foreign.description.mode);
+        let taken_off = self.take_off(foreign.known(), None, mode)?;
+        Ok(taken_off.then(|| Outcome::empty(id, mode)))
+    }
+
+    /// Takes `program` off; `false` if it is not what is attached. A link may hold it without anybody having said so.
+    fn take_off(&self, program: Known<'_>, link: Option<&Link>, mode: Mode) -> Result<bool> {
+        if let Some(link) = link {
+            return self.attachment.unlink(DETACH, link).map(|()| true);
+        }
+        match self.attachment.swap(DETACH, None, Some(program), mode) {
+            Swap::Done => Ok(true),
+            Swap::Lost => Ok(false),
+            Swap::Unknown(error) => Err(error),
+            Swap::Failed(error) => match self.holder(&error, program.id)? {
+                Some(link) => self.attachment.unlink(DETACH, &link).map(|()| true),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// The link behind a refusal to change what is attached by netlink.
+    fn holder(&self, error: &Error, program: u32) -> Result<Option<Link>> {
+        if error.errno() != Some(libc::EBUSY) {
+            return Ok(None);
+        }
+        self.attachment.find_link(program)
+    }
+
+    /// Builds a dispatcher for `plan` and puts it in the place of what is there.
     fn replace(
         &self,
         (operation, lock): (&'static str, &Lock),
-        chain: Option<&LiveChain>,
+        present: &Present,
         plan: &Plan,
-        programs: &mut [&mut Program],
-        mode: Mode,
+        version: ProtocolVersion,
+        request: &mut Request<'_>,
     ) -> Result<Option<Outcome>> {
-        let dispatcher = load::dispatcher(self.kernel, &plan.config())?;
-        let staging = self.store.stage(lock, self.interface.index(), dispatcher.id)?;
-        let _links = self.fill(lock, &dispatcher, &staging, chain, plan, programs)?;
+        let Some(store) = self.store else { return Ok(None) };
+        let dispatcher = self.loader.dispatcher(&plan.config(version), Some(self.interface))?;
+        let staging = store.stage(lock, self.interface.index(), dispatcher.id)?;
+        let chain = present.chain();
+        let _links = self.fill(lock, &dispatcher, &staging, chain, plan, &mut request.programs)?;
+        let held = chain.and_then(|chain| chain.link.clone());
+        if let Some(link) = &held {
+            staging.pin_attachment(lock, link.as_fd())?;
+        }
         let new = Known { fd: dispatcher.program.as_fd(), id: dispatcher.id };
-        match self.attachment.swap(operation, Some(new), chain.map(known), mode) {
+        let way = (request.mode, request.attach_by);
+        let (swap, link) = self.swap_in(operation, new, present, held, way);
+        if let (Some(link), Present::Nothing) = (&link, present) {
+            self.keep_link(lock, &staging, link)?;
+        }
+        match swap {
             Swap::Lost => Ok(None),
-            Swap::Failed(error) => Err(error),
+            Swap::Failed(error) => Err(blamed(error, plan)),
             // It may be the new chain that runs: its pins must stay, or its programs are gone.
             Swap::Unknown(error) => {
                 let pins = staging.keep();
@@ -271,12 +373,146 @@ impl<'a> Transaction<'a> {
             }
             Swap::Done => Ok(Some(Outcome {
                 dispatcher: Some(dispatcher.id),
-                replaced: chain.map(|chain| chain.dispatcher.id),
-                mode: self.chosen(mode),
-                has_frags: dispatcher.has_frags,
+                single: None,
+                replaced: present.id(),
+                mode: self.chosen(request.mode),
+                has_frags: dispatcher.config.has_frags,
+                is_device_bound: dispatcher.config.is_device_bound,
+                downgrades: plan.downgrades(&dispatcher.config),
+                link,
                 pins: Some(staging.keep().path().to_owned()),
                 leftover: chain.and_then(|chain| self.remove_pins(lock, chain)),
             })),
+        }
+    }
+
+    /// Pins the link that has just attached a fresh chain; without the pin, the chain would go with this process.
+    fn keep_link(&self, lock: &Lock, staging: &Staging<'_>, link: &Link) -> Result<()> {
+        let pinned = staging.pin_attachment(lock, link.as_fd());
+        if pinned.is_err()
+            && let Err(error) = self.attachment.unlink(ATTACH, link)
+        {
+            log::warn!("the link goes with its descriptor: {error}");
+        }
+        pinned
+    }
+
+    /// Puts `new` in the place of what is there, the way that is held; on an empty interface, the way asked for.
+    fn swap_in(
+        &self,
+        operation: &'static str,
+        new: Known<'_>,
+        present: &Present,
+        held: Option<Link>,
+        (mode, attach_by): (Mode, AttachBy),
+    ) -> (Swap, Option<Link>) {
+        let Some(expected) = present.known() else {
+            if attach_by == AttachBy::Netlink {
+                return (self.attachment.swap(operation, Some(new), None, mode), None);
+            }
+            return match self.attachment.link(operation, new, mode) {
+                Ok(Linked::Done(link)) => (Swap::Done, Some(link)),
+                Ok(Linked::Lost) => (Swap::Lost, None),
+                Err(error) => (Swap::Failed(error), None),
+            };
+        };
+        if let Some(link) = held {
+            return (
+                self.attachment.swap_within(operation, &link, new, expected, mode),
+                Some(link),
+            );
+        }
+        let error = match self.attachment.swap(operation, Some(new), Some(expected), mode) {
+            Swap::Failed(error) => error,
+            other => return (other, None),
+        };
+        // A link holds it that is pinned nowhere, or elsewhere: the chain would go when its owner lets go.
+        match self.holder(&error, expected.id) {
+            Ok(Some(link)) => {
+                let kind = ErrorKind::HeldByLink { link: link.id(), program: expected.id };
+                (Swap::Failed(Error::new(operation, self.interface, kind)), None)
+            }
+            _ => (Swap::Failed(error), None),
+        }
+    }
+
+    /// Attaches the one program of the request without a dispatcher.
+    fn single(
+        &self,
+        present: &Present,
+        request: &mut Request<'_>,
+        why: &str,
+    ) -> Result<Option<Outcome>> {
+        let refused = |kind| Error::new(ATTACH, self.interface, kind);
+        let only_one = || refused(ErrorKind::OnlyOne { why: why.to_owned() });
+        let is_insert = *request.steps() == [Step::Insert(0)];
+        let [program] = request.programs.as_mut_slice() else { return Err(only_one()) };
+        if !is_insert {
+            return Err(only_one());
+        }
+        let downgrades = self.load_alone(program, request.mode)?;
+        let info = program.info().ok_or(ErrorKind::NotLoaded).during(ATTACH, self.interface)?;
+        let (id, is_device_bound) = (info.id, program.is_device_bound());
+        let has_frags = program.has_frags() && downgrades.is_empty();
+        let lacks_frags = if has_frags { Vec::new() } else { vec![program.name().to_owned()] };
+        let fd = program.fd()?.try_clone_to_owned().during(ATTACH, self.interface)?;
+        let new = Known { fd: fd.as_fd(), id };
+        let mode = request.mode;
+        let (swap, link) = self.swap_in(ATTACH, new, present, None, (mode, request.attach_by));
+        match swap {
+            Swap::Lost => Ok(None),
+            Swap::Failed(error) => Err(error.blaming(lacks_frags)),
+            Swap::Unknown(error) => Err(error),
+            Swap::Done => {
+                program.keep(link.clone());
+                Ok(Some(Outcome {
+                    single: Some(Single { program: id, why: why.to_owned() }),
+                    replaced: present.id(),
+                    has_frags,
+                    is_device_bound,
+                    downgrades,
+                    link,
+                    ..Outcome::empty(id, self.chosen(mode))
+                }))
+            }
+        }
+    }
+
+    /// Loads a program that is to run alone. On a kernel before 5.18 it goes without fragments, and says so.
+    fn load_alone(&self, program: &mut Program, mode: Mode) -> Result<Vec<Downgrade>> {
+        let is_bound = program.is_device_bound();
+        let bound = if is_bound { BPF_F_XDP_DEV_BOUND_ONLY } else { 0 };
+        let ifindex = if is_bound || mode == Mode::Hardware { self.interface.index() } else { 0 };
+        let has_frags = program.has_frags();
+        let refused = |error: Error| match (mode, error.errno()) {
+            (Mode::Hardware, Some(libc::EINVAL | libc::EOPNOTSUPP)) => Error::new(
+                ATTACH,
+                self.interface,
+                ErrorKind::ModeUnsupported {
+                    mode: mode.name(),
+                    source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+                    message: format!("the device takes no programs: {error}"),
+                },
+            ),
+            _ => error,
+        };
+        let mut load = |flags| {
+            let target = LoadTarget::Alone { flags: flags | bound, ifindex };
+            let loaded = if ifindex == 0 {
+                program.load(self.kernel, target)
+            } else {
+                self.interface.netns().enter(self.kernel, || program.load(self.kernel, target))?
+            };
+            loaded.map_err(refused)
+        };
+        if !has_frags {
+            return load(0).map(|()| Vec::new());
+        }
+        match load(BPF_F_XDP_HAS_FRAGS) {
+            Err(error) if error.errno() == Some(libc::EINVAL) => load(0).map(|()| {
+                vec![Downgrade { feature: ChainFeature::Frags, cause: DowngradeCause::Kernel }]
+            }),
+            other => other.map(|()| Vec::new()),
         }
     }
 
@@ -311,8 +547,15 @@ impl<'a> Transaction<'a> {
                 Origin::Added(index) => match programs.get_mut(index) {
                     None => None,
                     Some(program) => {
-                        program.load(self.kernel, target, function.name)?;
-                        program.fd()
+                        program.load(
+                            self.kernel,
+                            LoadTarget::Slot {
+                                dispatcher: target,
+                                name: function.name,
+                                btf_id: function.btf_id,
+                            },
+                        )?;
+                        Some(program.fd()?)
                     }
                 },
             };
@@ -347,8 +590,8 @@ impl<'a> Transaction<'a> {
     /// Removes the pins of a chain that is no longer attached. They are of no use to anybody, but a failure to
     /// remove them does not undo the change: it is told, and left to recovery.
     fn remove_pins(&self, lock: &Lock, chain: &LiveChain) -> Option<PathBuf> {
-        let pins = chain.pins.as_ref()?;
-        let error = self.store.remove(lock, pins).err()?;
+        let (Some(store), Some(pins)) = (self.store, &chain.pins) else { return None };
+        let error = store.remove(lock, pins).err()?;
         log::warn!(
             "the pins of the former dispatcher {} are left behind: {error}",
             chain.dispatcher.id
@@ -357,8 +600,41 @@ impl<'a> Transaction<'a> {
     }
 }
 
+impl Present {
+    fn chain(&self) -> Option<&LiveChain> {
+        match self {
+            Self::Chain(chain) => Some(chain),
+            _ => None,
+        }
+    }
+
+    fn known(&self) -> Option<Known<'_>> {
+        match self {
+            Self::Nothing => None,
+            Self::Chain(chain) => Some(known(chain)),
+            Self::Foreign(foreign) => Some(foreign.known()),
+        }
+    }
+
+    fn id(&self) -> Option<u32> {
+        self.known().map(|known| known.id)
+    }
+}
+
+impl LiveForeign {
+    fn known(&self) -> Known<'_> {
+        Known { fd: self.program.as_fd(), id: self.description.id }
+    }
+}
+
 fn known(chain: &LiveChain) -> Known<'_> {
     Known { fd: chain.dispatcher.program.as_fd(), id: chain.dispatcher.id }
+}
+
+/// An MTU that is too large is so for the programs that read no fragments.
+fn blamed(error: Error, plan: &Plan) -> Error {
+    let lacking = plan.0.iter().filter(|planned| !planned.config.has_frags());
+    error.blaming(lacking.map(|planned| planned.rank.name.clone()).collect())
 }
 
 /// The mode of a change to a chain: that of the chain, which must not be another than the one asked for.
@@ -369,10 +645,33 @@ fn compatible(attached: Mode, asked: Mode) -> std::result::Result<Mode, ErrorKin
     Err(ErrorKind::ModeConflict { attached: attached.name(), asked: asked.name() })
 }
 
-fn kept(index: usize, config: SlotConfig, program: &LiveProgram) -> Planned {
-    let kind = RankKind::Loaded { tag: program.info.tag, load_time: program.info.load_time };
-    let rank = Rank { name: program.name.clone(), kind };
-    Planned { origin: Origin::Kept(index), config, rank }
+/// What a change that changes nothing tells.
+fn unchanged(chain: &LiveChain, plan: &Plan) -> Outcome {
+    let config = &chain.dispatcher.config;
+    Outcome {
+        dispatcher: Some(chain.dispatcher.id),
+        replaced: None,
+        has_frags: config.has_frags,
+        is_device_bound: config.is_device_bound,
+        downgrades: plan.downgrades(config),
+        link: chain.link.clone(),
+        pins: chain.pins.as_ref().map(|pins| pins.path().to_owned()),
+        ..Outcome::empty(chain.dispatcher.id, chain.dispatcher.mode)
+    }
+}
+
+/// The members of a chain that is whole.
+fn kept(chain: &LiveChain) -> Vec<Planned> {
+    let member = |(index, config, program): (usize, SlotConfig, &LiveProgram)| {
+        let kind = RankKind::Loaded { tag: program.info.tag, load_time: program.info.load_time };
+        let rank = Rank { name: program.name.clone(), kind };
+        Planned { origin: Origin::Kept(index), id: Some(program.info.id), config, rank }
+    };
+    let members = chain.members.iter().enumerate();
+    members
+        .filter_map(|(index, member)| Some((index, member.config, member.program.as_ref()?)))
+        .map(member)
+        .collect()
 }
 
 fn added(index: usize, program: &Program) -> Planned {
@@ -383,10 +682,10 @@ fn added(index: usize, program: &Program) -> Planned {
     let config = SlotConfig {
         priority: program.priority(),
         actions: program.chain_actions(),
-        flags: SlotConfig::flags_of(program.has_frags()),
+        flags: SlotConfig::flags_of(program.has_frags(), program.is_device_bound()),
     };
     let rank = Rank { name: program.name().to_owned(), kind };
-    Planned { origin: Origin::Added(index), config, rank }
+    Planned { origin: Origin::Added(index), id: program.id(), config, rank }
 }
 
 #[cfg(test)]

@@ -3,12 +3,16 @@
 use super::Interface;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
+use crate::sys::bpf::LinkKind;
 use crate::sys::netlink::{LinkInfo, NetlinkError, RouteSocket, Which, XdpIds};
 use libbpf_sys::{
-    XDP_FLAGS_DRV_MODE, XDP_FLAGS_REPLACE, XDP_FLAGS_SKB_MODE, XDP_FLAGS_UPDATE_IF_NOEXIST,
+    BPF_LINK_GET_NEXT_ID, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_REPLACE,
+    XDP_FLAGS_SKB_MODE, XDP_FLAGS_UPDATE_IF_NOEXIST,
 };
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// Where in the kernel's receive path programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -18,6 +22,8 @@ pub enum Mode {
     Native,
     /// In the network stack, on any device; slower.
     Skb,
+    /// On the device itself, for the few that can. Only a program without a dispatcher can run there.
+    Hardware,
     /// The mode of what is attached; on an empty interface native where the driver can, else skb.
     #[default]
     Unspecified,
@@ -28,6 +34,7 @@ impl Mode {
         match self {
             Self::Native => "native",
             Self::Skb => "skb",
+            Self::Hardware => "hardware",
             Self::Unspecified => "unspecified",
         }
     }
@@ -36,6 +43,7 @@ impl Mode {
         match self {
             Self::Native => XDP_FLAGS_DRV_MODE,
             Self::Skb => XDP_FLAGS_SKB_MODE,
+            Self::Hardware => XDP_FLAGS_HW_MODE,
             Self::Unspecified => 0,
         }
     }
@@ -47,7 +55,71 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The program that runs on the host's CPU for an interface, and its mode.
+/// How a program is held on its interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AttachBy {
+    /// It stays until somebody takes it off: the protocol's way, which C libxdp can go on with.
+    #[default]
+    Netlink,
+    /// By a `bpf_link` (kernel 5.9): it stays as long as the link is pinned or held open, and C libxdp cannot change
+    /// it. When the last pin or descriptor goes, with a container's bpf file system or with a process, the interface is
+    /// clean.
+    Link,
+}
+
+/// How what is attached is held there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AttachedBy {
+    /// By netlink: it stays until somebody takes it off.
+    Netlink,
+    /// By a `bpf_link`: it stays as long as that does.
+    Link {
+        /// The link's id.
+        id: u32,
+    },
+}
+
+/// As `netlink` or `link 7`.
+impl fmt::Display for AttachedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Netlink => f.write_str("netlink"),
+            Self::Link { id } => write!(f, "link {id}"),
+        }
+    }
+}
+
+/// A `bpf_link` that holds a program on an interface: as long as this value or a clone of it, or a pin, exists.
+#[derive(Clone, Debug)]
+pub struct Link {
+    fd: Arc<OwnedFd>,
+    id: u32,
+}
+
+impl Link {
+    /// Its id, unique in the kernel.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Link {}
+
+/// The program that runs for an interface, and its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attached {
     pub(crate) program: u32,
@@ -88,11 +160,21 @@ impl<'a> Attachment<'a> {
         Ok(Self { kernel, interface, socket })
     }
 
-    /// What is attached now. Where programs run in several modes at once, the native one counts.
+    /// What is attached now. Where programs run on the host and on the device at once, the host's counts.
     pub(crate) fn query(&self) -> Result<Option<Attached>> {
+        self.query_for(Mode::Unspecified)
+    }
+
+    /// What is attached now and in the way of an attach in `mode`: a program on the device is in that of no other
+    /// but one for the device.
+    pub(crate) fn query_for(&self, mode: Mode) -> Result<Option<Attached>> {
         let link = self.kernel.link_get(&self.socket, Which::Index(self.interface.index()));
         let link: LinkInfo = link.map_err(|error| self.error("query", error, Mode::Unspecified))?;
-        Ok(attached(link.xdp))
+        Ok(match mode {
+            Mode::Hardware => on_device(link.xdp),
+            Mode::Unspecified => attached(link.xdp).or_else(|| on_device(link.xdp)),
+            _ => attached(link.xdp),
+        })
     }
 
     /// Puts `program` in the place of `expected`, or of nothing; atomic in the kernel.
@@ -121,7 +203,7 @@ impl<'a> Attachment<'a> {
             return Swap::Failed(error);
         }
         let id = |known: Option<Known<'_>>| known.map(|known| known.id);
-        match self.query().map(|attached| attached.map(|attached| attached.program)) {
+        match self.query_for(mode).map(|attached| attached.map(|attached| attached.program)) {
             Ok(now) if !is_answer && now == id(program) => Swap::Done,
             Ok(now) if now == id(expected) => Swap::Failed(error),
             Ok(_) if is_race => Swap::Lost,
@@ -129,6 +211,102 @@ impl<'a> Attachment<'a> {
             Err(_) if is_answer => Swap::Failed(error),
             Err(_) => Swap::Unknown(error),
         }
+    }
+
+    /// Holds `program` on the interface, where nothing is attached yet, by a link. Needs `CAP_NET_ADMIN` and
+    /// kernel 5.9.
+    pub(crate) fn link(
+        &self,
+        operation: &'static str,
+        program: Known<'_>,
+        mode: Mode,
+    ) -> Result<Linked> {
+        let (index, flags) = (self.interface.index(), mode.flags());
+        let linked = self
+            .interface
+            .netns()
+            .enter(self.kernel, || self.kernel.link_xdp(program.fd, index, flags))?;
+        let error = match linked {
+            Ok(fd) => {
+                let id = self.kernel.link_info(fd.as_fd()).during("query", "the new link")?.id;
+                return Ok(Linked::Done(Link { fd: Arc::new(fd), id }));
+            }
+            Err(error) => error,
+        };
+        if error.raw_os_error() == Some(libc::EBUSY) && self.query_for(mode)?.is_some() {
+            return Ok(Linked::Lost);
+        }
+        // The kernel says EINVAL for an interface that has gone.
+        if error.raw_os_error() == Some(libc::EINVAL) {
+            self.query()?;
+        }
+        Err(self.error(operation, error.into(), mode))
+    }
+
+    /// Puts `new` in the place of `expected` within a link.
+    pub(crate) fn swap_within(
+        &self,
+        operation: &'static str,
+        link: &Link,
+        new: Known<'_>,
+        expected: Known<'_>,
+        mode: Mode,
+    ) -> Swap {
+        let Err(error) = self.kernel.link_update(link.as_fd(), new.fd, expected.fd) else {
+            return Swap::Done;
+        };
+        // net/core/dev.c, bpf_xdp_link_update(): EPERM where the link holds another program, ENOLINK where its
+        // interface is gone or it was detached.
+        match error.raw_os_error() {
+            Some(libc::EPERM) if self.holds(link) != Some(expected.id) => Swap::Lost,
+            Some(libc::ENOLINK) => match self.query() {
+                Ok(_) => Swap::Lost,
+                Err(error) => Swap::Failed(error),
+            },
+            _ => Swap::Failed(self.error(operation, error.into(), mode)),
+        }
+    }
+
+    /// Takes off what a link holds.
+    pub(crate) fn unlink(&self, operation: &'static str, link: &Link) -> Result<()> {
+        let detached = self.kernel.link_detach(link.as_fd());
+        detached.map_err(|error| self.error(operation, error.into(), Mode::Unspecified))
+    }
+
+    fn holds(&self, link: &Link) -> Option<u32> {
+        Some(self.kernel.link_info(link.as_fd()).ok()?.program)
+    }
+
+    /// The link that holds `program` on the interface, if one does. Looks at all links in the kernel; needs
+    /// `CAP_SYS_ADMIN`.
+    pub(crate) fn find_link(&self, program: u32) -> Result<Option<Link>> {
+        let find = || -> io::Result<Option<Link>> {
+            for id in self.kernel.ids(BPF_LINK_GET_NEXT_ID)? {
+                let fd = match self.kernel.link_by_id(id) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    other => other?,
+                };
+                let info = self.kernel.link_info(fd.as_fd())?;
+                // The number of an interface is not unique, that of a dispatcher is.
+                let ifindex = self.interface.index();
+                if info.program == program && info.kind == (LinkKind::Xdp { ifindex }) {
+                    return Ok(Some(Link { fd: Arc::new(fd), id }));
+                }
+            }
+            Ok(None)
+        };
+        let found = find().map_err(|error| ErrorKind::privileged(error, "CAP_SYS_ADMIN"));
+        found.during("look for the link on", self.interface)
+    }
+
+    /// A pinned link, if it is what holds `program`.
+    pub(crate) fn adopt(&self, fd: OwnedFd, program: u32) -> io::Result<Option<Link>> {
+        if !self.kernel.is_link(fd.as_fd())? {
+            return Ok(None);
+        }
+        let info = self.kernel.link_info(fd.as_fd())?;
+        let is_it = info.program == program && matches!(info.kind, LinkKind::Xdp { .. });
+        Ok(is_it.then(|| Link { fd: Arc::new(fd), id: info.id }))
     }
 
     fn error(&self, operation: &'static str, error: NetlinkError, mode: Mode) -> Error {
@@ -142,10 +320,30 @@ impl<'a> Attachment<'a> {
                 source: error.source,
                 message: error.message.unwrap_or_default(),
             },
+            // ERANGE is veth's answer; other drivers say in words only that it is the MTU.
+            errno if errno == Some(libc::ERANGE) || speaks_of_mtu(&error) => {
+                ErrorKind::MtuTooLarge {
+                    programs: Vec::new(),
+                    source: error.source,
+                    message: error.message.unwrap_or_default(),
+                }
+            }
             _ => error.into(),
         };
         Error::new(operation, self.interface, kind)
     }
+}
+
+fn speaks_of_mtu(error: &NetlinkError) -> bool {
+    error.message.as_deref().is_some_and(|message| message.to_uppercase().contains("MTU"))
+}
+
+/// The outcome of a first attach by a link.
+#[derive(Debug)]
+pub(crate) enum Linked {
+    Done(Link),
+    /// Somebody else was faster.
+    Lost,
 }
 
 impl From<NetlinkError> for ErrorKind {
@@ -162,6 +360,11 @@ fn attached(ids: XdpIds) -> Option<Attached> {
     }
 }
 
+fn on_device(ids: XdpIds) -> Option<Attached> {
+    let program = ids.hardware;
+    (program != 0).then_some(Attached { program, mode: Mode::Hardware })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +374,7 @@ mod tests {
         let ids = |native, skb, hardware| XdpIds { attached: 4, native, skb, hardware };
         assert_eq!(attached(ids(0, 0, 0)), None);
         assert_eq!(attached(ids(0, 0, 3)), None);
+        assert_eq!(on_device(ids(0, 2, 3)), Some(Attached { program: 3, mode: Mode::Hardware }));
         assert_eq!(attached(ids(0, 2, 0)), Some(Attached { program: 2, mode: Mode::Skb }));
         assert_eq!(attached(ids(1, 2, 0)), Some(Attached { program: 1, mode: Mode::Native }));
     }

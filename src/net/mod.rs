@@ -9,7 +9,7 @@ mod attach;
 mod interface;
 mod netns;
 
-pub use attach::Mode;
-pub(crate) use attach::{Attached, Attachment, Known, Swap};
+pub use attach::{AttachBy, AttachedBy, Link, Mode};
+pub(crate) use attach::{Attached, Attachment, Known, Linked, Swap};
 pub use interface::Interface;
 pub use netns::{Netns, NetnsId};

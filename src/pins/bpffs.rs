@@ -19,11 +19,9 @@ pub(crate) struct Location {
 }
 
 impl Location {
-    /// As `LIBXDP_BPFFS` and `LIBXDP_BPFFS_AUTOMOUNT` say. A set-uid program does not listen to them.
+    /// As `LIBXDP_BPFFS` and `LIBXDP_BPFFS_AUTOMOUNT` say.
     pub(crate) fn from_environment(kernel: &Kernel) -> Self {
-        let variable = |name| {
-            if kernel.trusts_environment() { std::env::var_os(name) } else { None }
-        };
+        let variable = |name| kernel.variable(name);
         let path = variable("LIBXDP_BPFFS").filter(|path| !path.is_empty());
         Self {
             path: path.map_or_else(|| DEFAULT.into(), PathBuf::from),

@@ -139,14 +139,26 @@ impl PinnedDispatcher {
         self.path.join(format!("prog{slot}-link"))
     }
 
+    /// Where the link is pinned that holds the dispatcher on its interface, if one does. Not part of libxdp's
+    /// protocol, which has no such links.
+    pub(crate) fn attachment_path(&self) -> PathBuf {
+        self.path.join(ATTACHMENT)
+    }
+
+    /// The pinned link that holds the dispatcher on its interface; `None` if there is no such pin.
+    pub(crate) fn open_attachment(&self, kernel: &Kernel) -> Result<Option<OwnedFd>> {
+        let path = self.attachment_path();
+        // A look costs less than an attempt to open, and most dispatchers have no such pin.
+        match kernel.path_id(&path) {
+            Ok(_) => open(kernel, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(denied("look at", &path, error)),
+        }
+    }
+
     /// The pinned program of a slot; `None` if there is no such pin.
     pub(crate) fn open_program(&self, kernel: &Kernel, slot: usize) -> Result<Option<OwnedFd>> {
-        let path = self.program_path(slot);
-        match kernel.open_pin(&path) {
-            Ok(program) => Ok(Some(program)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(denied("open pin", &path, error)),
-        }
+        open(kernel, &self.program_path(slot))
     }
 
     /// Whether the link of a slot is pinned. Only its presence is asked for.
@@ -180,8 +192,22 @@ impl PinnedDispatcher {
     }
 }
 
-/// `progN-prog` or `progN-link`
+/// Name of the pin of the link that holds a dispatcher on its interface.
+const ATTACHMENT: &str = "xdp-link";
+
+fn open(kernel: &Kernel, path: &Path) -> Result<Option<OwnedFd>> {
+    match kernel.open_pin(path) {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(denied("open pin", path, error)),
+    }
+}
+
+/// `progN-prog`, `progN-link` or `xdp-link`
 fn is_pin_name(name: &str) -> bool {
+    if name == ATTACHMENT {
+        return true;
+    }
     let slot = name
         .strip_prefix("prog")
         .and_then(|rest| rest.strip_suffix("-prog").or_else(|| rest.strip_suffix("-link")));
@@ -203,6 +229,12 @@ impl Staging<'_> {
             self.kernel.pin(object, &path).at("pin", &path)?;
         }
         Ok(())
+    }
+
+    /// Pins the link that holds the dispatcher, or will hold it, on its interface.
+    pub(crate) fn pin_attachment(&self, _lock: &Lock, link: BorrowedFd<'_>) -> Result<()> {
+        let path = self.directory.attachment_path();
+        self.kernel.pin(link, &path).at("pin", &path)
     }
 
     /// The dispatcher is attached: its pins stay.
@@ -293,7 +325,7 @@ mod tests {
 
     #[test]
     fn pin_names() {
-        for name in ["prog0-prog", "prog9-link"] {
+        for name in ["prog0-prog", "prog9-link", "xdp-link"] {
             assert!(is_pin_name(name), "{name}");
         }
         for name in ["prog10-prog", "prog-prog", "progx-link", "prog0", "prog0-map", "identity"] {

@@ -5,6 +5,7 @@
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 
+const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
@@ -13,6 +14,7 @@ const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
 const KIND_TYPE_TAG: u32 = 18;
@@ -130,6 +132,11 @@ impl Btf {
         if function.kind == KIND_FUNC { self.string(function.name) } else { None }
     }
 
+    /// Whether there is a section of this name.
+    pub(crate) fn has_section(&self, name: &str) -> bool {
+        self.find(KIND_DATASEC, name).is_some()
+    }
+
     /// Type id of the function called `name`.
     #[cfg(test)]
     pub(crate) fn function(&self, name: &str) -> Option<u32> {
@@ -204,6 +211,44 @@ impl Type {
     }
 }
 
+/// BTF for a program that has none, and the type id of each of its functions: `int name(struct xdp_md *ctx)`,
+/// which is all that the kernel asks of a component (kernel/bpf/btf.c, `btf_check_func_type_match`), and
+/// `subprograms` static functions of which it asks nothing.
+pub(crate) fn made_up(name: &str, subprograms: usize) -> (Vec<u8>, Vec<u32>) {
+    const GLOBAL: u32 = 1;
+    const SIGNED: u32 = 1 << 24;
+    let mut strings = vec![0];
+    let mut string = |text: &str| {
+        let at = strings.len();
+        strings.extend(text.bytes().filter(|byte| *byte != 0));
+        strings.push(0);
+        u32::try_from(at).unwrap_or(0)
+    };
+    let kind = |kind: u32, more: u32| (kind << 24) | more;
+    let mut types = [
+        [string("int"), kind(KIND_INT, 0), 4].as_slice(),
+        &[SIGNED | 32],
+        &[string("xdp_md"), kind(KIND_STRUCT, 0), 0],
+        &[0, kind(KIND_PTR, 0), 2],
+        &[0, kind(KIND_FUNC_PROTO, 1), 1],
+        &[string("ctx"), 3],
+        &[string(name), kind(KIND_FUNC, GLOBAL), 4],
+        &[0, kind(KIND_FUNC_PROTO, 0), 0],
+    ]
+    .concat();
+    let mut ids = vec![5];
+    for number in 0..subprograms {
+        types.extend([string(&format!("subprogram_{number}")), kind(KIND_FUNC, 0), 6]);
+        ids.push(u32::try_from(number + 7).unwrap_or(0));
+    }
+    let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let (types_size, strings_size) = (length(types.len() * 4), length(strings.len()));
+    let magic = 0x0001_0000 | u32::from(MAGIC);
+    let header = [magic, length(HEADER), 0, types_size, types_size, strings_size];
+    let words = header.into_iter().chain(types);
+    (words.flat_map(u32::to_ne_bytes).chain(strings).collect(), ids)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -235,6 +280,16 @@ pub(super) mod tests {
         assert_eq!(members.len(), 8);
         assert_eq!(btf.encoded_number(0), None);
         assert_eq!(btf.encoded_number(u32::MAX), None);
+    }
+
+    #[test]
+    fn made_up_btf_can_be_read() {
+        let (data, ids) = made_up("xdp_main", 2);
+        let btf = Btf::parse(data).unwrap();
+        let names: Vec<_> = ids.iter().map(|id| btf.function_name(*id).unwrap()).collect();
+        assert_eq!(names, ["xdp_main", "subprogram_0", "subprogram_1"]);
+        let small = made_up("xdp_main", 0).0.len();
+        assert!(small < 160, "{small} bytes");
     }
 
     #[test]

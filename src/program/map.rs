@@ -3,7 +3,7 @@
 use crate::error::{Context, Result};
 use crate::sys::Kernel;
 use crate::sys::bpf::MapHandle;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A BPF map, held open. Its descriptor ([`AsFd`]) can be given to libbpf-rs, aya or any other library.
 #[derive(Debug)]
@@ -13,8 +13,7 @@ pub struct Map {
 }
 
 impl Map {
-    pub(super) fn new(name: &str, fd: BorrowedFd<'_>) -> Result<Self> {
-        let fd = fd.try_clone_to_owned().during("open map", name)?;
+    pub(super) fn new(name: &str, fd: OwnedFd) -> Result<Self> {
         let handle = Kernel::default().map_open(fd).during("open map", name)?;
         Ok(Self { name: name.to_owned(), handle })
     }

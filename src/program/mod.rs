@@ -1,17 +1,23 @@
 #![forbid(unsafe_code)]
 
-//! One XDP program: where it comes from, its place in a chain, and its maps.
+//! One XDP program: where it comes from, its place in a chain, its maps, and a run of it on a packet.
 //!
-//! Owns the opened object and, once loaded, its maps and program. Never attaches anything. In libxdp:
+//! Owns the linked code and, once loaded, its maps and program. Never attaches anything. In libxdp:
 //! `struct xdp_program`.
 
 mod actions;
 mod btf;
+mod elf;
+mod image;
 mod map;
 mod run_config;
 mod source;
+mod test_run;
 
 pub use actions::ChainActions;
 pub(crate) use btf::Btf;
+pub(crate) use image::LoadTarget;
 pub use map::Map;
 pub use source::{Program, Select};
+pub(crate) use source::{completed_name, kernel_btf, may_be_cut};
+pub use test_run::{Action, TestRun, TestRunOutcome};

@@ -135,11 +135,12 @@ impl Kernel {
         }
     }
 
-    /// Whether environment variables may be followed: not in a set-uid program; getauxval(3).
+    /// An environment variable. A set-uid program follows none (secure_getenv(3)).
     #[allow(clippy::unused_self)]
-    pub(crate) fn trusts_environment(&self) -> bool {
+    pub(crate) fn variable(&self, name: &str) -> Option<std::ffi::OsString> {
         // SAFETY: getauxval takes no pointer.
-        unsafe { libc::getauxval(libc::AT_SECURE) == 0 }
+        let is_trusted = unsafe { libc::getauxval(libc::AT_SECURE) == 0 };
+        if is_trusted { std::env::var_os(name) } else { None }
     }
 
     /// Whether `path` lies on a bpf file system.

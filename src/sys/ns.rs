@@ -71,6 +71,23 @@ impl Kernel {
         })
     }
 
+    /// Runs `work` in a network namespace made for it, on a thread of its own. It goes when `work` is done, with
+    /// whatever is in it.
+    pub(crate) fn in_new_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("oxdp-probe".into());
+            let entered = thread.spawn_scoped(scope, || {
+                self.step("unshare")?;
+                // SAFETY: unshare(2) takes no pointer; only this thread moves.
+                if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                Ok(work())
+            })?;
+            entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// Moves the calling thread.
     fn set_netns(&self, netns: BorrowedFd<'_>) -> io::Result<()> {
         self.step("setns")?;

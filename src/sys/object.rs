@@ -22,6 +22,71 @@ pub(crate) struct ProgramEntry {
     pub(crate) instructions: usize,
 }
 
+/// A program with its subprograms and maps, put together by libbpf and ready for the kernel. Plain data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Linked {
+    /// What loads a map has the map's index (`BPF_PSEUDO_MAP_IDX`) in place of its descriptor.
+    pub(crate) instructions: Vec<u64>,
+    /// Pairs of instruction index and BTF type id; empty without BTF.
+    pub(crate) functions: Vec<[u32; 2]>,
+    /// `struct bpf_line_info`
+    pub(crate) lines: Vec<[u32; 4]>,
+    pub(crate) btf: Option<Vec<u8>>,
+    pub(crate) maps: Vec<LinkedMap>,
+}
+
+/// A map that a [`Linked`] program wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkedMap {
+    pub(crate) name: String,
+    pub(crate) kind: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    pub(crate) numa_node: u32,
+    pub(crate) extra: u64,
+    /// BTF type ids of key and value, 0 for none.
+    pub(crate) types: (u32, u32),
+    /// For a section of global variables: their values.
+    pub(crate) initial: Option<Vec<u8>>,
+}
+
+/// What a program is loaded as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LoadAs<'a> {
+    /// A replacement for `function` of the program `target`.
+    Extension { target: BorrowedFd<'a>, function: &'a str },
+    /// A program of its own, with `BPF_F_XDP_*` flags, perhaps bound to an interface of the calling thread's
+    /// namespace.
+    Xdp { flags: u32, ifindex: u32 },
+}
+
+/// Kinds of maps that need nothing but what their definition says.
+const PLAIN_MAPS: [bpf_sys::bpf_map_type; 12] = [
+    bpf_sys::BPF_MAP_TYPE_HASH,
+    bpf_sys::BPF_MAP_TYPE_ARRAY,
+    bpf_sys::BPF_MAP_TYPE_PERCPU_HASH,
+    bpf_sys::BPF_MAP_TYPE_PERCPU_ARRAY,
+    bpf_sys::BPF_MAP_TYPE_LRU_HASH,
+    bpf_sys::BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    bpf_sys::BPF_MAP_TYPE_LPM_TRIE,
+    bpf_sys::BPF_MAP_TYPE_PROG_ARRAY,
+    bpf_sys::BPF_MAP_TYPE_DEVMAP,
+    bpf_sys::BPF_MAP_TYPE_DEVMAP_HASH,
+    bpf_sys::BPF_MAP_TYPE_CPUMAP,
+    bpf_sys::BPF_MAP_TYPE_XSKMAP,
+];
+
+/// Those among them that the kernel takes without BTF only.
+const UNTYPED_MAPS: [bpf_sys::bpf_map_type; 5] = [
+    bpf_sys::BPF_MAP_TYPE_PROG_ARRAY,
+    bpf_sys::BPF_MAP_TYPE_DEVMAP,
+    bpf_sys::BPF_MAP_TYPE_DEVMAP_HASH,
+    bpf_sys::BPF_MAP_TYPE_CPUMAP,
+    bpf_sys::BPF_MAP_TYPE_XSKMAP,
+];
+
 /// An opened object; closed when dropped, and with it every map and program that only it holds.
 #[derive(Debug)]
 pub(crate) struct Object(NonNull<bpf_sys::bpf_object>);
@@ -137,6 +202,18 @@ impl Object {
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
+    /// The program called `name`, which from here on is the only one that a load touches.
+    fn choose(&mut self, name: &str) -> io::Result<NonNull<bpf_sys::bpf_program>> {
+        let chosen = self.find(name)?;
+        for program in self.raw_programs() {
+            // SAFETY: the program belongs to the open object.
+            check(unsafe {
+                bpf_sys::bpf_program__set_autoload(program.as_ptr(), program == chosen)
+            })?;
+        }
+        Ok(chosen)
+    }
+
     /// The object's BTF as bytes; `None` if it has none. Takes `&mut`: libbpf may put the bytes together, and
     /// keep them, when they are asked for.
     pub(crate) fn btf(&mut self) -> Option<Vec<u8>> {
@@ -215,6 +292,104 @@ impl Object {
     }
 }
 
+/// What `map` is defined as; `None` if libbpf has to do more for it than to create it.
+fn plain_map(map: NonNull<bpf_sys::bpf_map>) -> Option<LinkedMap> {
+    let raw = map.as_ptr();
+    // SAFETY: the map is live, here and in all that follows.
+    let kind = unsafe { bpf_sys::bpf_map__type(raw) };
+    // SAFETY: as above.
+    let is_pinned = !unsafe { bpf_sys::bpf_map__pin_path(raw) }.is_null();
+    // SAFETY: as above.
+    let has_inner = !unsafe { bpf_sys::bpf_map__inner_map(raw) }.is_null();
+    // SAFETY: as above.
+    let ifindex = unsafe { bpf_sys::bpf_map__ifindex(raw) };
+    // SAFETY: as above.
+    let is_wanted = unsafe { bpf_sys::bpf_map__autocreate(raw) };
+    // SAFETY: as above.
+    let max_entries = unsafe { bpf_sys::bpf_map__max_entries(raw) };
+    let is_plain = PLAIN_MAPS.contains(&kind) && is_wanted && max_entries > 0;
+    if !is_plain || is_pinned || has_inner || ifindex != 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    let types = unsafe { bpf_sys::bpf_map__btf_key_type_id(raw) };
+    // SAFETY: as above.
+    let types = (types, unsafe { bpf_sys::bpf_map__btf_value_type_id(raw) });
+    Some(LinkedMap {
+        name: map_name(map),
+        kind,
+        // SAFETY: as above.
+        key_size: unsafe { bpf_sys::bpf_map__key_size(raw) },
+        // SAFETY: as above.
+        value_size: unsafe { bpf_sys::bpf_map__value_size(raw) },
+        max_entries,
+        // SAFETY: as above.
+        flags: unsafe { bpf_sys::bpf_map__map_flags(raw) },
+        // SAFETY: as above.
+        numa_node: unsafe { bpf_sys::bpf_map__numa_node(raw) },
+        // SAFETY: as above.
+        extra: unsafe { bpf_sys::bpf_map__map_extra(raw) },
+        types: if UNTYPED_MAPS.contains(&kind) { (0, 0) } else { types },
+        initial: initial_value(map),
+    })
+}
+
+/// The values of a section of global variables; `None` for any other map.
+fn initial_value(map: NonNull<bpf_sys::bpf_map>) -> Option<Vec<u8>> {
+    // SAFETY: the map is live.
+    if !unsafe { bpf_sys::bpf_map__is_internal(map.as_ptr()) } {
+        return None;
+    }
+    let mut size = 0;
+    // SAFETY: the map is live, and so is size.
+    let data = unsafe { bpf_sys::bpf_map__initial_value(map.as_ptr(), &raw mut size) };
+    if data.is_null() {
+        return None;
+    }
+    let size = usize::try_from(size).ok()?;
+    // SAFETY: libbpf says that size bytes are there; they are copied before anything can change them.
+    Some(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) }.to_vec())
+}
+
+/// Elements of a C array, copied; none if it is absent.
+///
+/// # Safety
+/// `from` must be NULL or point to `count` elements of `size_of::<T>()` bytes, each of them a valid `T`.
+unsafe fn copied<T: Copy>(from: *const T, count: usize) -> Vec<T> {
+    if from.is_null() || count == 0 {
+        return Vec::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(from, count) }.to_vec()
+}
+
+/// The instructions and BTF positions of a program that libbpf has linked.
+fn linked(program: NonNull<bpf_sys::bpf_program>) -> Linked {
+    let program = program.as_ptr();
+    // SAFETY: the program is live, here and in all that follows.
+    let count = unsafe { bpf_sys::bpf_program__insn_cnt(program) };
+    // SAFETY: as above.
+    let instructions = unsafe { bpf_sys::bpf_program__insns(program) };
+    let count = usize::try_from(count).unwrap_or(0);
+    // SAFETY: struct bpf_insn is 8 bytes of plain integers with the alignment of its first words; it is read
+    // here as bytes, and there are as many as libbpf says.
+    let bytes = unsafe { copied(instructions.cast::<[u8; 8]>(), count) };
+    // SAFETY: as above.
+    let functions = unsafe { bpf_sys::bpf_program__func_info_cnt(program) };
+    // SAFETY: as above.
+    let function = unsafe { bpf_sys::bpf_program__func_info(program) };
+    // SAFETY: struct bpf_func_info is two words; libbpf answers only if the records are that long.
+    let functions = unsafe { copied(function.cast::<[u32; 2]>(), functions as usize) };
+    // SAFETY: as above.
+    let lines = unsafe { bpf_sys::bpf_program__line_info_cnt(program) };
+    // SAFETY: as above.
+    let line = unsafe { bpf_sys::bpf_program__line_info(program) };
+    // SAFETY: struct bpf_line_info is four words; libbpf answers only if the records are that long.
+    let lines = unsafe { copied(line.cast::<[u32; 4]>(), lines as usize) };
+    let instructions = bytes.into_iter().map(u64::from_ne_bytes).collect();
+    Linked { instructions, functions, lines, btf: None, maps: Vec::new() }
+}
+
 fn map_name(map: NonNull<bpf_sys::bpf_map>) -> String {
     // SAFETY: the map is live.
     let name = unsafe { bpf_sys::bpf_map__name(map.as_ptr()) };
@@ -268,45 +443,114 @@ impl Kernel {
         opened.map(Object)
     }
 
-    /// Loads program `name` of `object`, and no other, as an extension of `function` in `target`; its
-    /// maps are made on the way. After a failure the object is spent.
-    pub(crate) fn object_load_extension(
+    /// Puts program `name` of `object` together with its subprograms, without a look at the kernel; `None` if the
+    /// object wants more from libbpf than that. After this the object is spent.
+    ///
+    /// libbpf links by itself where it writes a loader program (`bpf_object__gen_loader`, made for light skeletons).
+    /// It then neither probes the kernel nor calls it; the loader is thrown away.
+    pub(crate) fn object_link(
         &self,
         object: &mut Object,
         name: &str,
-        target: BorrowedFd<'_>,
-        function: &str,
+    ) -> Result<Option<Linked>, ObjectError> {
+        let Some(maps) = object.raw_maps().map(plain_map).collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let done = listen(|| {
+            self.step("bpf_object__gen_loader")?;
+            let chosen = object.choose(name)?;
+            // SAFETY: the program belongs to the open object.
+            check(unsafe {
+                bpf_sys::bpf_program__set_type(chosen.as_ptr(), bpf_sys::BPF_PROG_TYPE_XDP)
+            })?;
+            let mut options = bpf_sys::gen_loader_opts {
+                sz: size_of::<bpf_sys::gen_loader_opts>() as bpf_sys::size_t,
+                ..Default::default()
+            };
+            let raw = object.0.as_ptr();
+            // SAFETY: the object is open and not loaded; options outlive the load just below, which is the last
+            // to use them: closing the object only frees what libbpf made for itself.
+            check(unsafe { bpf_sys::bpf_object__gen_loader(raw, &raw mut options) })?;
+            // SAFETY: the object is open and has not been loaded: its owner does so once.
+            check(unsafe { bpf_sys::bpf_object__load(raw) })?;
+            Ok(Linked { btf: object.btf(), maps, ..linked(chosen) })
+        });
+        match done {
+            Ok(linked) => Ok(Some(linked)),
+            Err(error) if is_exhaustion(&error.source) => Err(error),
+            // What it cannot link this way it may be able to load.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Loads program `name` of `object`, and no other; its maps are made on the way. After a failure the object
+    /// is spent.
+    pub(crate) fn object_load(
+        &self,
+        object: &mut Object,
+        name: &str,
+        load_as: LoadAs<'_>,
     ) -> Result<(), ObjectError> {
         listen(|| {
             self.step("bpf_object__load")?;
-            let function = c_string(function)?;
-            let chosen = object.find(name)?;
-            for program in object.raw_programs() {
-                // SAFETY: the program belongs to the open object.
-                check(unsafe {
-                    bpf_sys::bpf_program__set_autoload(program.as_ptr(), program == chosen)
-                })?;
-            }
-            let chosen = chosen.as_ptr();
+            let chosen = object.choose(name)?.as_ptr();
+            let kind = match load_as {
+                LoadAs::Extension { .. } => bpf_sys::BPF_PROG_TYPE_EXT,
+                LoadAs::Xdp { .. } => bpf_sys::BPF_PROG_TYPE_XDP,
+            };
             // SAFETY: the program belongs to the open object.
-            check(unsafe { bpf_sys::bpf_program__set_type(chosen, bpf_sys::BPF_PROG_TYPE_EXT) })?;
+            check(unsafe { bpf_sys::bpf_program__set_type(chosen, kind) })?;
+            let attach_type = super::bpf::attach_type(kind);
             // SAFETY: as above.
-            check(unsafe { bpf_sys::bpf_program__set_expected_attach_type(chosen, 0) })?;
-            // SAFETY: as above.
-            let flags = unsafe { bpf_sys::bpf_program__flags(chosen) };
-            let flags = flags & !bpf_sys::BPF_F_XDP_HAS_FRAGS;
-            // SAFETY: as above.
-            check(unsafe { bpf_sys::bpf_program__set_flags(chosen, flags) })?;
-            // SAFETY: as above; target is open and function ends in NUL.
-            check(unsafe {
-                bpf_sys::bpf_program__set_attach_target(
-                    chosen,
-                    target.as_raw_fd(),
-                    function.as_ptr(),
-                )
-            })?;
+            check(unsafe { bpf_sys::bpf_program__set_expected_attach_type(chosen, attach_type) })?;
+            match load_as {
+                LoadAs::Extension { target, function } => {
+                    let function = c_string(function)?;
+                    // SAFETY: as above.
+                    check(unsafe { bpf_sys::bpf_program__set_flags(chosen, 0) })?;
+                    // SAFETY: as above; target is open and function ends in NUL.
+                    check(unsafe {
+                        bpf_sys::bpf_program__set_attach_target(
+                            chosen,
+                            target.as_raw_fd(),
+                            function.as_ptr(),
+                        )
+                    })?;
+                }
+                LoadAs::Xdp { flags, ifindex } => {
+                    // SAFETY: as above.
+                    check(unsafe { bpf_sys::bpf_program__set_flags(chosen, flags) })?;
+                    // SAFETY: as above.
+                    unsafe { bpf_sys::bpf_program__set_ifindex(chosen, ifindex) };
+                }
+            }
             // SAFETY: the object is open and has not been loaded: its owner loads it once.
             check(unsafe { bpf_sys::bpf_object__load(object.0.as_ptr()) })
         })
+    }
+}
+
+/// Whether an error says nothing about the object.
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE))
+}
+
+/// A `struct bpf_object` of the caller's own libbpf calls, opened and not yet loaded, to take a program from
+/// ([`Program::from_object`](crate::Program::from_object)).
+#[derive(Debug)]
+pub struct LibbpfObject(Object);
+
+impl LibbpfObject {
+    /// Takes the object over: it is closed when the last program of it is dropped.
+    ///
+    /// # Safety
+    /// `object` must come from one of the `bpf_object__open` functions of the libbpf that this process is linked
+    /// with, must not have been loaded, and must neither be used nor closed by anybody else from here on.
+    pub unsafe fn from_raw(object: NonNull<bpf_sys::bpf_object>) -> Self {
+        Self(Object(object))
+    }
+
+    pub(crate) fn into_inner(self) -> Object {
+        self.0
     }
 }

@@ -15,6 +15,12 @@ pub(super) struct MapCreateAttr {
     pub(super) inner_map_fd: u32,
     pub(super) numa_node: u32,
     pub(super) map_name: [u8; NAME_LENGTH],
+    pub(super) map_ifindex: u32,
+    pub(super) btf_fd: u32,
+    pub(super) btf_key_type_id: u32,
+    pub(super) btf_value_type_id: u32,
+    pub(super) btf_vmlinux_value_type_id: u32,
+    pub(super) map_extra: u64,
 }
 
 #[repr(C)]
@@ -99,6 +105,46 @@ pub(super) struct LinkCreateAttr {
     pub(super) target_btf_id: u32,
 }
 
+/// `BPF_LINK_CREATE` of an XDP program onto an interface.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct XdpLinkAttr {
+    pub(super) prog_fd: u32,
+    pub(super) target_ifindex: u32,
+    pub(super) attach_type: u32,
+    pub(super) flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct LinkUpdateAttr {
+    pub(super) link_fd: u32,
+    pub(super) new_prog_fd: u32,
+    pub(super) flags: u32,
+    pub(super) old_prog_fd: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct TestRunAttr {
+    pub(super) prog_fd: u32,
+    pub(super) retval: u32,
+    pub(super) data_size_in: u32,
+    pub(super) data_size_out: u32,
+    pub(super) data_in: u64,
+    pub(super) data_out: u64,
+    pub(super) repeat: u32,
+    pub(super) duration: u32,
+    pub(super) ctx_size_in: u32,
+    pub(super) ctx_size_out: u32,
+    pub(super) ctx_in: u64,
+    pub(super) ctx_out: u64,
+    pub(super) flags: u32,
+    pub(super) cpu: u32,
+    pub(super) batch_size: u32,
+    pub(super) padding: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +156,15 @@ mod tests {
     fn attrs_have_the_kernel_s_layout() {
         type Create = bpf_sys::bpf_attr__bindgen_ty_1;
         type Load = bpf_sys::bpf_attr__bindgen_ty_4;
+        type Run = bpf_sys::bpf_attr__bindgen_ty_7;
+        type Update = bpf_sys::bpf_attr__bindgen_ty_15;
         assert_eq!(offset_of!(MapCreateAttr, map_name), offset_of!(Create, map_name));
+        assert_eq!(offset_of!(MapCreateAttr, map_extra), offset_of!(Create, map_extra));
+        assert_eq!(offset_of!(TestRunAttr, data_out), offset_of!(Run, data_out));
+        assert_eq!(offset_of!(TestRunAttr, ctx_out), offset_of!(Run, ctx_out));
+        assert_eq!(offset_of!(TestRunAttr, batch_size), offset_of!(Run, batch_size));
+        assert_eq!(offset_of!(LinkUpdateAttr, flags), offset_of!(Update, flags));
+        assert_eq!(size_of::<LinkUpdateAttr>(), 16);
         assert_eq!(offset_of!(ProgramLoadAttr, prog_name), offset_of!(Load, prog_name));
         assert_eq!(offset_of!(ProgramLoadAttr, prog_btf_fd), offset_of!(Load, prog_btf_fd));
         assert_eq!(offset_of!(ProgramLoadAttr, func_info_cnt), offset_of!(Load, func_info_cnt));

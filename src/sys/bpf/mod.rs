@@ -5,10 +5,11 @@ mod attr;
 use super::Kernel;
 use super::fs::c_path;
 use attr::{
-    BtfLoadAttr, IdAttr, InfoAttr, LinkCreateAttr, MapCreateAttr, MapElementAttr, NAME_LENGTH,
-    ObjectAttr, ProgramLoadAttr,
+    BtfLoadAttr, IdAttr, InfoAttr, LinkCreateAttr, LinkUpdateAttr, MapCreateAttr, MapElementAttr,
+    NAME_LENGTH, ObjectAttr, ProgramLoadAttr, TestRunAttr, XdpLinkAttr,
 };
 use libbpf_sys as bpf_sys;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -34,8 +35,32 @@ pub(crate) struct ProgramInfo {
     /// 0: none.
     pub(crate) btf_id: u32,
     pub(crate) map_ids: Vec<u32>,
+    /// The device that it is bound to; 0: none. The number counts in that device's namespace.
+    pub(crate) ifindex: u32,
     /// BTF type id of the entry function, where the program has BTF.
     pub(crate) function_type: Option<u32>,
+}
+
+/// What the kernel tells of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    pub(crate) id: u32,
+    pub(crate) program: u32,
+    pub(crate) kind: LinkKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkKind {
+    /// Holds a program on an interface; ifindex 0 once that is gone.
+    Xdp {
+        ifindex: u32,
+    },
+    /// Holds an extension program in a function of another program; zeroes before kernel 5.13.
+    Tracing {
+        target: u32,
+        function: u32,
+    },
+    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +75,7 @@ pub(crate) struct MapInfo {
 pub(crate) struct MapHandle {
     fd: OwnedFd,
     info: MapInfo,
+    name: String,
 }
 
 /// The kinds of maps that have one value, of the size that the kernel tells, for each key. Others write more.
@@ -63,6 +89,15 @@ const SINGLE_VALUED: [bpf_sys::bpf_map_type; 4] = [
 impl MapHandle {
     pub(crate) fn info(&self) -> MapInfo {
         self.info
+    }
+
+    /// As the kernel keeps it: at most 15 bytes.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 }
 
@@ -101,6 +136,26 @@ pub(crate) struct MapSpec<'a> {
     pub(crate) value_size: u32,
     pub(crate) max_entries: u32,
     pub(crate) flags: u32,
+    pub(crate) numa_node: u32,
+    pub(crate) extra: u64,
+    /// BTF, and the type ids of key and value in it.
+    pub(crate) types: Option<(BorrowedFd<'a>, u32, u32)>,
+}
+
+impl Default for MapSpec<'_> {
+    fn default() -> Self {
+        Self {
+            kind: bpf_sys::BPF_MAP_TYPE_ARRAY,
+            name: "",
+            key_size: 4,
+            value_size: 0,
+            max_entries: 1,
+            flags: 0,
+            numa_node: 0,
+            extra: 0,
+            types: None,
+        }
+    }
 }
 
 /// A program to load.
@@ -108,14 +163,42 @@ pub(crate) struct MapSpec<'a> {
 pub(crate) struct ProgramSpec<'a> {
     pub(crate) kind: u32,
     pub(crate) name: &'a str,
+    pub(crate) license: &'a CStr,
     /// Instructions as the kernel reads them, 8 bytes each.
     pub(crate) instructions: &'a [u64],
     pub(crate) flags: u32,
     pub(crate) btf: BorrowedFd<'a>,
     /// Pairs of instruction index and BTF type id, one for each function.
     pub(crate) functions: &'a [[u32; 2]],
+    /// For the verifier's log: instruction index, and where in the source it comes from.
+    pub(crate) lines: &'a [[u32; 4]],
     /// For an extension program: the program and the BTF id of the function to replace.
     pub(crate) target: Option<(BorrowedFd<'a>, u32)>,
+    /// An interface, in the calling thread's namespace, that the program is bound to; 0: to none.
+    pub(crate) ifindex: u32,
+}
+
+/// A test run to do.
+#[derive(Debug)]
+pub(crate) struct RunSpec<'a> {
+    pub(crate) data: &'a [u8],
+    /// Room for the packet as the program leaves it; none for live frames.
+    pub(crate) output: &'a mut [u8],
+    /// `struct xdp_md`, or nothing.
+    pub(crate) context: &'a [u32],
+    pub(crate) repeat: u32,
+    pub(crate) flags: u32,
+    pub(crate) batch: u32,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunResult {
+    pub(crate) verdict: u32,
+    /// Bytes of the packet afterwards; may be more than the room for it.
+    pub(crate) size: u32,
+    /// Mean of all repetitions.
+    pub(crate) duration: Duration,
 }
 
 /// A refused load: the kernel's error and what the verifier wrote, if it got so far.
@@ -212,13 +295,19 @@ impl Kernel {
                 value_size: spec.value_size,
                 max_entries: spec.max_entries,
                 map_flags: spec.flags,
+                numa_node: spec.numa_node,
                 map_name: object_name(spec.name),
+                btf_fd: spec.types.map_or(0, |(btf, ..)| raw(btf)),
+                btf_key_type_id: spec.types.map_or(0, |(_, key, _)| key),
+                btf_value_type_id: spec.types.map_or(0, |(.., value)| value),
+                map_extra: spec.extra,
                 ..Default::default()
             };
             // SAFETY: MapCreateAttr is what BPF_MAP_CREATE reads, and holds no pointer.
             unsafe { bpf_fd(bpf_sys::BPF_MAP_CREATE, &mut attr) }
         })?;
-        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size } })
+        let name = text(object_name(spec.name).into_iter());
+        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size }, name })
     }
 
     /// `BPF_MAP_UPDATE_ELEM`
@@ -356,6 +445,7 @@ impl Kernel {
             load_time: Duration::from_nanos(info.load_time),
             btf_id: info.btf_id,
             map_ids: held.copied().collect(),
+            ifindex: info.ifindex,
             function_type: (info.btf_id != 0 && info.nr_func_info > 0).then_some(functions[0][1]),
         })
     }
@@ -363,9 +453,20 @@ impl Kernel {
     /// Whether the descriptor is of a BPF program. Asked of what was pinned by others: the query for one kind
     /// of object, answered about another, is nonsense.
     pub(crate) fn is_program(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
+        self.is_kind(object, "anon_inode:bpf-prog")
+    }
+
+    /// Whether the descriptor is of a BPF link.
+    pub(crate) fn is_link(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
+        // kernel/bpf/syscall.c: bpf_link_prime() writes one name, bpf_link_new_fd() the other.
+        Ok(self.is_kind(object, "anon_inode:bpf-link")?
+            || self.is_kind(object, "anon_inode:bpf_link")?)
+    }
+
+    fn is_kind(&self, object: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
         self.step("readlink")?;
         let target = std::fs::read_link(format!("/proc/thread-self/fd/{}", object.as_raw_fd()))?;
-        Ok(target.as_os_str() == "anon_inode:bpf-prog")
+        Ok(target.as_os_str() == name)
     }
 
     /// A map by its descriptor, with what `BPF_OBJ_GET_INFO_BY_FD` tells of it.
@@ -375,7 +476,8 @@ impl Kernel {
         // SAFETY: bpf_map_info is what the kernel writes for a map, and holds no pointer.
         unsafe { object_info(fd.as_fd(), &mut info) }?;
         let bpf_sys::bpf_map_info { type_: kind, key_size, value_size, .. } = info;
-        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size } })
+        let name = text(info.name.iter().map(|&c| c.cast_unsigned()));
+        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size }, name })
     }
 
     /// The raw BTF behind a descriptor.
@@ -417,6 +519,104 @@ impl Kernel {
         unsafe { bpf_fd(bpf_sys::BPF_LINK_CREATE, &mut attr) }
     }
 
+    /// `BPF_LINK_CREATE` of an XDP program onto an interface of the calling thread's namespace: `EBUSY` if
+    /// anything is attached there. Kernel 5.9.
+    pub(crate) fn link_xdp(
+        &self,
+        program: BorrowedFd<'_>,
+        ifindex: u32,
+        flags: u32,
+    ) -> io::Result<OwnedFd> {
+        self.step("BPF_LINK_CREATE")?;
+        let mut attr = XdpLinkAttr {
+            prog_fd: raw(program),
+            target_ifindex: ifindex,
+            attach_type: bpf_sys::BPF_XDP,
+            flags,
+        };
+        // SAFETY: XdpLinkAttr is what BPF_LINK_CREATE reads, and holds no pointer.
+        unsafe { bpf_fd(bpf_sys::BPF_LINK_CREATE, &mut attr) }
+    }
+
+    /// `BPF_LINK_UPDATE`: puts `new` in the place of `old`; `EPERM` if it is not `old` that the link holds.
+    pub(crate) fn link_update(
+        &self,
+        link: BorrowedFd<'_>,
+        new: BorrowedFd<'_>,
+        old: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        self.step("BPF_LINK_UPDATE")?;
+        let mut attr = LinkUpdateAttr {
+            link_fd: raw(link),
+            new_prog_fd: raw(new),
+            flags: bpf_sys::BPF_F_REPLACE,
+            old_prog_fd: raw(old),
+        };
+        // SAFETY: LinkUpdateAttr is what BPF_LINK_UPDATE reads, and holds no pointer.
+        unsafe { bpf(bpf_sys::BPF_LINK_UPDATE, &mut attr) }.map(drop)
+    }
+
+    /// `BPF_LINK_DETACH`: takes the program off, though the link goes on to exist. Kernel 5.9.
+    pub(crate) fn link_detach(&self, link: BorrowedFd<'_>) -> io::Result<()> {
+        self.step("BPF_LINK_DETACH")?;
+        let mut attr = LinkUpdateAttr { link_fd: raw(link), ..Default::default() };
+        // SAFETY: the command reads only link_fd; the rest is zero.
+        unsafe { bpf(bpf_sys::BPF_LINK_DETACH, &mut attr) }.map(drop)
+    }
+
+    /// `BPF_LINK_GET_FD_BY_ID`
+    pub(crate) fn link_by_id(&self, id: u32) -> io::Result<OwnedFd> {
+        self.step("BPF_LINK_GET_FD_BY_ID")?;
+        fd_by_id(bpf_sys::BPF_LINK_GET_FD_BY_ID, id)
+    }
+
+    /// `BPF_OBJ_GET_INFO_BY_FD` of a link.
+    pub(crate) fn link_info(&self, link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+        self.step("BPF_OBJ_GET_INFO_BY_FD")?;
+        let mut info = RawLinkInfo::default();
+        // SAFETY: RawLinkInfo starts as bpf_link_info does and is as long as all that a kernel may write into
+        // it with its pointers NULL.
+        unsafe { object_info(link, &mut info) }?;
+        let [first, second, third, ..] = info.detail;
+        let kind = match info.kind {
+            bpf_sys::BPF_LINK_TYPE_XDP => LinkKind::Xdp { ifindex: first },
+            bpf_sys::BPF_LINK_TYPE_TRACING => LinkKind::Tracing { target: second, function: third },
+            _ => LinkKind::Other,
+        };
+        Ok(LinkInfo { id: info.id, program: info.program, kind })
+    }
+
+    /// `BPF_PROG_TEST_RUN`
+    pub(crate) fn test_run(
+        &self,
+        program: BorrowedFd<'_>,
+        run: &mut RunSpec<'_>,
+    ) -> io::Result<RunResult> {
+        self.step("BPF_PROG_TEST_RUN")?;
+        let some = |address, size: usize| if size == 0 { 0 } else { address };
+        let context = u32::try_from(size_of_val(run.context)).unwrap_or(u32::MAX);
+        let mut attr = TestRunAttr {
+            prog_fd: raw(program),
+            data_size_in: length(run.data)?,
+            data_size_out: length(run.output)?,
+            data_in: address(run.data),
+            data_out: some(address_mut(run.output), run.output.len()),
+            repeat: run.repeat,
+            ctx_size_in: context,
+            ctx_in: some(address(run.context), run.context.len()),
+            flags: run.flags,
+            batch_size: run.batch,
+            ..Default::default()
+        };
+        // SAFETY: data and context are read, output is written, each no further than the size beside it.
+        unsafe { bpf(bpf_sys::BPF_PROG_TEST_RUN, &mut attr) }?;
+        Ok(RunResult {
+            verdict: attr.retval,
+            size: attr.data_size_out,
+            duration: Duration::from_nanos(attr.duration.into()),
+        })
+    }
+
     /// `BPF_OBJ_PIN`
     pub(crate) fn pin(&self, object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         self.step("BPF_OBJ_PIN")?;
@@ -450,6 +650,17 @@ fn fd_by_id(command: bpf_sys::bpf_cmd, id: u32) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(command, &mut attr) }
 }
 
+/// `struct bpf_link_info`: its head, and the words of whatever kind the link is.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    detail: [u32; 28],
+}
+
 /// `BPF_OBJ_GET_INFO_BY_FD`
 ///
 /// # Safety
@@ -465,6 +676,12 @@ unsafe fn object_info<I>(object: BorrowedFd<'_>, info: &mut I) -> io::Result<()>
     unsafe { bpf(bpf_sys::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
 }
 
+/// An XDP program says that it will be attached as one, as libbpf has it say: an extension of it goes into no dispatcher
+/// that says another thing, and we share chains with C libxdp (kernel/bpf/verifier.c, `saved_dst_attach_type`).
+pub(super) fn attach_type(kind: u32) -> u32 {
+    if kind == bpf_sys::BPF_PROG_TYPE_XDP { bpf_sys::BPF_XDP } else { 0 }
+}
+
 fn load(spec: &ProgramSpec<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
     let (attach_prog_fd, attach_btf_id) =
         spec.target.map_or((0, 0), |(program, function)| (raw(program), function));
@@ -472,21 +689,26 @@ fn load(spec: &ProgramSpec<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
         prog_type: spec.kind,
         insn_cnt: length(spec.instructions)?,
         insns: address(spec.instructions),
-        license: c"Dual BSD/GPL".as_ptr() as u64,
+        license: spec.license.as_ptr() as u64,
         log_level: u32::from(!log.is_empty()),
         log_size: length(log)?,
         log_buf: if log.is_empty() { 0 } else { address_mut(log) },
         prog_flags: spec.flags,
         prog_name: object_name(spec.name),
+        prog_ifindex: spec.ifindex,
         prog_btf_fd: raw(spec.btf),
         func_info_rec_size: 8,
         func_info: address(spec.functions),
         func_info_cnt: length(spec.functions)?,
+        line_info_rec_size: 16,
+        line_info: address(spec.lines),
+        line_info_cnt: length(spec.lines)?,
+        expected_attach_type: attach_type(spec.kind),
         attach_btf_id,
         attach_prog_fd,
         ..Default::default()
     };
-    // SAFETY: instructions and functions are as long as the counts beside them and only read, the
+    // SAFETY: instructions, functions and lines are as long as the counts beside them and only read, the
     // licence ends in NUL, and log has log_size bytes of room or is absent.
     unsafe { bpf_fd(bpf_sys::BPF_PROG_LOAD, &mut attr) }
 }

@@ -1,0 +1,327 @@
+//! A linked program, and how it gets into the kernel: with thin calls, or by libbpf where it wants more.
+
+use super::{btf, elf};
+use crate::error::ErrorKind;
+use crate::sys::bpf::{LoadError, MapHandle, MapSpec, ProgramInfo, ProgramSpec};
+use crate::sys::object::{Linked, LinkedMap, LoadAs, Object, ObjectError};
+use crate::sys::{Capability, Kernel};
+use libbpf_sys::{BPF_F_RDONLY_PROG, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_XDP};
+use once_cell::sync::OnceCell;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// A 64-bit immediate load: the only instruction of two words.
+const LD_IMM64: u64 = 0x18;
+const CALL: u64 = 0x85;
+/// What the source register of such an instruction means (include/uapi/linux/bpf.h).
+const PSEUDO_CALL: u64 = 1;
+const PSEUDO_KFUNC_CALL: u64 = 2;
+const PSEUDO_MAP_FD: u64 = 1;
+const PSEUDO_MAP_VALUE: u64 = 2;
+const PSEUDO_BTF_ID: u64 = 3;
+const PSEUDO_MAP_IDX: u64 = 5;
+const PSEUDO_MAP_IDX_VALUE: u64 = 6;
+
+/// What a program is loaded as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LoadTarget<'a> {
+    /// A component of a chain, checked against function `name` (type `btf_id`) of the dispatcher.
+    Slot { dispatcher: BorrowedFd<'a>, name: &'a str, btf_id: u32 },
+    /// A program of its own, with `BPF_F_XDP_*` flags; bound to an interface of the calling thread's namespace
+    /// unless `ifindex` is 0.
+    Alone { flags: u32, ifindex: u32 },
+}
+
+/// A value to be written over a global variable before loading.
+#[derive(Clone, Debug)]
+pub(super) struct Global {
+    pub(super) section: String,
+    pub(super) offset: usize,
+    pub(super) value: Vec<u8>,
+}
+
+/// A program in the kernel, with its maps.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) program: OwnedFd,
+    pub(super) info: ProgramInfo,
+    pub(super) maps: Vec<(String, OwnedFd)>,
+}
+
+/// A linked program. Its BTF is loaded once for all that are made from it.
+#[derive(Debug)]
+pub(super) struct Image {
+    code: Linked,
+    license: CString,
+    btf: Vec<u8>,
+    loaded_btf: OnceCell<OwnedFd>,
+}
+
+/// Why an image did not get into the kernel.
+#[derive(Debug)]
+pub(super) enum ImageError {
+    /// Its BTF is of a newer kind than the kernel: libbpf knows how to take the news out.
+    BtfRefused,
+    Refused(LoadError),
+}
+
+impl From<io::Error> for ImageError {
+    fn from(source: io::Error) -> Self {
+        Self::Refused(source.into())
+    }
+}
+
+impl Image {
+    /// Links program `name` of an opened object whose file is `elf`. `None` if only libbpf can load it: it asks for
+    /// the kernel's types, symbols or configuration, or has maps that take more than their definition.
+    pub(super) fn link(
+        kernel: &Kernel,
+        object: &mut Object,
+        elf: &[u8],
+        name: &str,
+    ) -> Result<Option<Self>, ObjectError> {
+        if elf::has_core_relocations(elf) {
+            return Ok(None);
+        }
+        let Some(mut code) = kernel.object_link(object, name)? else { return Ok(None) };
+        if !code.instructions.iter().all(|instruction| is_self_contained(*instruction)) {
+            return Ok(None);
+        }
+        let btf = match code.btf.take() {
+            Some(btf) if code.functions.is_empty() => {
+                log::debug!("{name} has BTF without functions: it is made up");
+                drop(btf);
+                None
+            }
+            other => other,
+        };
+        let btf = btf.unwrap_or_else(|| {
+            let starts = subprograms(&code.instructions);
+            let (btf, ids) = btf::made_up(name, starts.len());
+            code.functions =
+                std::iter::once(0).chain(starts).zip(ids).map(|(start, id)| [start, id]).collect();
+            code.lines.clear();
+            code.maps.iter_mut().for_each(|map| map.types = (0, 0));
+            btf
+        });
+        let license = elf::section(elf, "license").unwrap_or(b"\0");
+        let license = CStr::from_bytes_until_nul(license).unwrap_or(c"").to_owned();
+        Ok(Some(Self { code, license, btf, loaded_btf: OnceCell::new() }))
+    }
+
+    /// Makes the maps and loads the program.
+    pub(super) fn load(
+        &self,
+        kernel: &Kernel,
+        name: &str,
+        globals: &[Global],
+        target: LoadTarget<'_>,
+    ) -> Result<Loaded, ImageError> {
+        let btf = self.loaded_btf.get_or_try_init(|| {
+            kernel.btf_load(&self.btf).map_err(|error| match error.raw_os_error() {
+                Some(libc::EINVAL) => ImageError::BtfRefused,
+                _ => error.into(),
+            })
+        })?;
+        let mut maps = Vec::with_capacity(self.code.maps.len());
+        for map in &self.code.maps {
+            maps.push((map.name.clone(), make_map(kernel, map, btf.as_fd(), globals)?));
+        }
+        let mut instructions = self.code.instructions.clone();
+        for instruction in &mut instructions {
+            *instruction = with_map(*instruction, &maps)?;
+        }
+        let (kind, slot, flags, ifindex) = match target {
+            LoadTarget::Slot { dispatcher, btf_id, .. } => {
+                (BPF_PROG_TYPE_EXT, Some((dispatcher, btf_id)), 0, 0)
+            }
+            LoadTarget::Alone { flags, ifindex } => (BPF_PROG_TYPE_XDP, None, flags, ifindex),
+        };
+        let program = kernel.prog_load(&ProgramSpec {
+            kind,
+            name,
+            license: &self.license,
+            instructions: &instructions,
+            flags,
+            btf: btf.as_fd(),
+            functions: &self.code.functions,
+            lines: &self.code.lines,
+            target: slot,
+            ifindex,
+        });
+        let program = program.map_err(ImageError::Refused)?;
+        let info = kernel.prog_info(program.as_fd())?;
+        let maps = maps.into_iter().map(|(name, map)| (name, map.into_fd())).collect();
+        Ok(Loaded { program, info, maps })
+    }
+}
+
+/// Loads program `name` of an object as libbpf does it.
+pub(super) fn load_object(
+    kernel: &Kernel,
+    object: &mut Object,
+    name: &str,
+    globals: &[Global],
+    target: LoadTarget<'_>,
+) -> Result<Loaded, ObjectError> {
+    let failed = |source: io::Error| ObjectError { source, said: String::new() };
+    for Global { section, offset, value } in globals {
+        object.patch_global(section, *offset, value).map_err(failed)?;
+    }
+    let load_as = match target {
+        LoadTarget::Slot { dispatcher, name: function, .. } => {
+            LoadAs::Extension { target: dispatcher, function }
+        }
+        LoadTarget::Alone { flags, ifindex } => LoadAs::Xdp { flags, ifindex },
+    };
+    kernel.object_load(object, name, load_as)?;
+    let own = |fd: Option<BorrowedFd<'_>>| {
+        fd.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?.try_clone_to_owned()
+    };
+    let program = own(object.program_fd(name)).map_err(failed)?;
+    let maps = object.map_names().into_iter().map(|name| {
+        let map = own(object.map_fd(&name))?;
+        Ok((name, map))
+    });
+    let maps = maps.collect::<io::Result<_>>().map_err(failed)?;
+    let info = kernel.prog_info(program.as_fd()).map_err(failed)?;
+    Ok(Loaded { program, info, maps })
+}
+
+fn make_map(
+    kernel: &Kernel,
+    map: &LinkedMap,
+    btf: BorrowedFd<'_>,
+    globals: &[Global],
+) -> io::Result<MapHandle> {
+    let (key, value) = map.types;
+    let spec = MapSpec {
+        kind: map.kind,
+        name: &map.name,
+        key_size: map.key_size,
+        value_size: map.value_size,
+        max_entries: map.max_entries,
+        flags: map.flags,
+        numa_node: map.numa_node,
+        extra: map.extra,
+        types: (key != 0 || value != 0).then_some((btf, key, value)),
+    };
+    let made = match kernel.map_create(&spec) {
+        // Types that the kernel does not take are for debuggers only.
+        Err(error) if spec.types.is_some() && error.raw_os_error() == Some(libc::EINVAL) => {
+            kernel.map_create(&MapSpec { types: None, ..spec })
+        }
+        other => other,
+    }?;
+    let Some(mut initial) = map.initial.clone() else { return Ok(made) };
+    for global in globals.iter().filter(|global| map.name.ends_with(&global.section)) {
+        let end = global.offset.checked_add(global.value.len());
+        let place = end.and_then(|end| initial.get_mut(global.offset..end));
+        let place = place.ok_or_else(|| io::Error::from_raw_os_error(libc::ERANGE))?;
+        place.copy_from_slice(&global.value);
+    }
+    kernel.map_update(&made, &[0; 4], &initial)?;
+    if map.flags & BPF_F_RDONLY_PROG != 0 {
+        kernel.map_freeze(made.as_fd())?;
+    }
+    Ok(made)
+}
+
+const fn opcode(instruction: u64) -> u64 {
+    instruction & 0xff
+}
+
+const fn source_register(instruction: u64) -> u64 {
+    (instruction >> 12) & 0xf
+}
+
+/// Whether an instruction needs nothing but the program's own maps and functions.
+fn is_self_contained(instruction: u64) -> bool {
+    match (opcode(instruction), source_register(instruction)) {
+        (LD_IMM64, source) => source != PSEUDO_BTF_ID,
+        (CALL, source) => source != PSEUDO_KFUNC_CALL,
+        _ => true,
+    }
+}
+
+/// The instruction with a map's descriptor in place of its index.
+fn with_map(instruction: u64, maps: &[(String, MapHandle)]) -> io::Result<u64> {
+    let pseudo = match (opcode(instruction), source_register(instruction)) {
+        (LD_IMM64, PSEUDO_MAP_IDX) => PSEUDO_MAP_FD,
+        (LD_IMM64, PSEUDO_MAP_IDX_VALUE) => PSEUDO_MAP_VALUE,
+        _ => return Ok(instruction),
+    };
+    let index = usize::try_from(instruction >> 32).unwrap_or(usize::MAX);
+    let map = maps.get(index).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let fd = u64::from(map.1.as_fd().as_raw_fd().cast_unsigned());
+    Ok((instruction & 0xffff_0fff) | (pseudo << 12) | (fd << 32))
+}
+
+/// Where the functions behind the first one start: what is called, or pointed to, from within the program.
+fn subprograms(instructions: &[u64]) -> Vec<u32> {
+    const PSEUDO_FUNC: u64 = 4;
+    let count = i64::try_from(instructions.len()).unwrap_or(i64::MAX);
+    let target = |(at, instruction): (i64, &u64)| {
+        let is_call = matches!(
+            (opcode(*instruction), source_register(*instruction)),
+            (CALL, PSEUDO_CALL) | (LD_IMM64, PSEUDO_FUNC)
+        );
+        let offset = i64::from(((instruction >> 32) as u32).cast_signed());
+        let start = at + 1 + offset;
+        (is_call && start > 0 && start < count).then(|| u32::try_from(start).ok())?
+    };
+    let mut starts: Vec<u32> = (0..).zip(instructions).filter_map(target).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    starts
+}
+
+/// The kind of a refused load. The dispatcher has just been loaded by the same process, so EPERM for a component is
+/// freplace that is refused, before the verifier looks; unless a privilege is missing.
+pub(super) fn refusal(kernel: &Kernel, is_component: bool, error: LoadError) -> ErrorKind {
+    let wanted = if is_component { Capability::SysAdmin } else { Capability::Perfmon };
+    let errno = error.source.raw_os_error();
+    let is_denied = errno == Some(libc::EPERM);
+    if let Some(needs) = kernel.lacking(wanted).filter(|_| is_denied) {
+        return ErrorKind::NoPrivilege { needs };
+    }
+    match errno {
+        Some(libc::EPERM) if is_component => ErrorKind::NoFreplace {
+            why: "it refuses extension programs with EPERM, as a locked-down kernel does".into(),
+        },
+        Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: "CAP_BPF and CAP_NET_ADMIN" },
+        Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => error.source.into(),
+        _ => ErrorKind::Rejected { source: error.source, log: error.log },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_start_where_they_are_called() {
+        let call =
+            |offset: i32| CALL | (PSEUDO_CALL << 12) | (u64::from(offset.cast_unsigned()) << 32);
+        let exit = 0x95;
+        assert_eq!(subprograms(&[call(2), call(1), exit, exit, exit]), [3]);
+        assert_eq!(subprograms(&[call(1), exit, call(1), exit, exit]), [2, 4]);
+        // A helper's call, and calls that lead out, are none.
+        assert_eq!(subprograms(&[CALL | (1 << 32), call(9), call(-9), exit]), [0_u32; 0]);
+    }
+
+    #[test]
+    fn instructions_that_need_the_kernel_s_types_are_left_to_libbpf() {
+        assert!(is_self_contained(LD_IMM64 | (PSEUDO_MAP_IDX << 12)));
+        assert!(!is_self_contained(LD_IMM64 | (PSEUDO_BTF_ID << 12)));
+        assert!(is_self_contained(CALL | (PSEUDO_CALL << 12)));
+        assert!(!is_self_contained(CALL | (PSEUDO_KFUNC_CALL << 12)));
+    }
+
+    #[test]
+    fn a_map_that_is_not_there_is_refused() {
+        assert!(with_map(LD_IMM64 | (PSEUDO_MAP_IDX << 12) | (7 << 32), &[]).is_err());
+        assert_eq!(with_map(0x95, &[]).unwrap(), 0x95);
+    }
+}
