@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout, reason = "the picture is the point")]
 
 #[path = "../tests/support/lab.rs"]
+#[allow(dead_code, reason = "shared with the tests, which need more of it")]
 mod lab;
 
 use anyhow::{Context, Result, bail};

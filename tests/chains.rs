@@ -14,17 +14,8 @@ use oxdp::{
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use support::lab::{Pair, ip, received, soon};
+use support::lab::{Pair, ip, received};
 use support::{BPFFS, Baseline, chain, counter, filter, id, names, object, program, seen, xdp};
-
-/// The packets that get through to a port, of ten that are sent.
-fn through(pair: &Pair, port: u16) -> Result<usize> {
-    let (socket, last) = (pair.listen(port)?, pair.listen(9)?);
-    pair.send(port, 10)?;
-    pair.send(9, 1)?;
-    ensure!(soon(|| Ok(received(&last)? > 0))?, "the last packet never came");
-    received(&socket)
-}
 
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]
@@ -46,7 +37,7 @@ fn life_of_a_chain(mode: Mode) -> Result<()> {
         let first = xdp.attach(&interface, &mut counter, mode)?;
         ensure!(first.replaced.is_none() && first.mode == mode && first.leftover.is_none());
         ensure!(names(&chain(&xdp, &interface)?) == ["packet_counter"]);
-        ensure!(through(&pair, 7777)? == 10);
+        ensure!(pair.through(7777)? == 10);
         ensure!(seen(&counter)? == 11, "ten and the last: {}", seen(&counter)?);
 
         let second = xdp.attach(&interface, &mut filter, Mode::Unspecified)?;
@@ -57,24 +48,24 @@ fn life_of_a_chain(mode: Mode) -> Result<()> {
         ensure!(both.pins == second.pins && Some(both.dispatcher) == second.dispatcher);
         ensure!(both.members[0].priority == 10 && both.members[1].priority == 20);
         ensure!(both.members[0].actions == ChainActions::PASS);
-        ensure!(through(&pair, 7777)? == 0);
+        ensure!(pair.through(7777)? == 0);
         ensure!(seen(&counter)? == 12, "only the last one more");
 
         xdp.detach(&interface, id(&counter))?;
         ensure!(names(&chain(&xdp, &interface)?) == ["udp_filter"]);
-        ensure!(through(&pair, 7777)? == 0);
+        ensure!(pair.through(7777)? == 0);
         ensure!(seen(&counter)? == 12);
 
         // A program that was loaded before goes back in.
         xdp.attach(&interface, &mut counter, mode)?;
-        ensure!(through(&pair, 7777)? == 0);
+        ensure!(pair.through(7777)? == 0);
         ensure!(seen(&counter)? == 13);
 
         xdp.detach(&interface, id(&filter))?;
         let last = xdp.detach(&interface, id(&counter))?;
         ensure!(last.dispatcher.is_none() && last.leftover.is_none());
         ensure!(xdp.inspect(&interface)? == Occupant::Empty);
-        ensure!(through(&pair, 7777)? == 10);
+        ensure!(pair.through(7777)? == 10);
     }
     baseline.assert_restored()
 }
@@ -111,9 +102,9 @@ fn two_namespaces_with_the_same_ifindex_do_not_touch_each_other() -> Result<()> 
             ensure!(chain.pins.as_ref().and_then(|pins| pins.parent()) == Some(expected.as_path()));
         }
         xdp.detach_all(&interfaces[0])?;
-        ensure!(through(&pairs[0], 7777)? == 10);
+        ensure!(pairs[0].through(7777)? == 10);
         ensure!(chain(&xdp, &interfaces[1])? == chains[1]);
-        ensure!(through(&pairs[1], 7777)? == 0);
+        ensure!(pairs[1].through(7777)? == 0);
         // A program is in no chain but its own.
         let error = xdp.detach(&interfaces[1], id(&filters[0])).unwrap_err();
         ensure!(matches!(error.kind(), ErrorKind::NotInChain { .. }), "{error}");
@@ -153,7 +144,7 @@ fn ten_programs_fit_in_order_and_the_eleventh_changes_nothing() -> Result<()> {
         let full = chain(&xdp, &interface)?;
         let priorities: Vec<_> = full.members.iter().map(|member| member.priority).collect();
         ensure!(priorities == (0..10).collect::<Vec<_>>() && full.is_whole());
-        ensure!(through(&pair, 7777)? == 10);
+        ensure!(pair.through(7777)? == 10);
         for program in &programs {
             ensure!(seen(program)? >= 11);
         }
@@ -213,10 +204,10 @@ fn actions_decide_whether_the_chain_goes_on() -> Result<()> {
         ensure!((stop.priority(), stop.chain_actions()) == (50, ChainActions::PASS));
 
         xdp.attach(&interface, &mut go_on, Mode::Native)?;
-        ensure!(through(&pair, 7777)? == 10, "XDP_DROP goes on, and the chain's end passes");
+        ensure!(pair.through(7777)? == 10, "XDP_DROP goes on, and the chain's end passes");
         let mut counter = counter()?;
         xdp.attach(&interface, &mut counter, Mode::Native)?;
-        ensure!(through(&pair, 7777)? == 10);
+        ensure!(pair.through(7777)? == 10);
         ensure!(seen(&counter)? == 11);
         xdp.detach_all(&interface)?;
 
@@ -240,7 +231,7 @@ fn a_program_that_moves_the_packet_fits_every_slot() -> Result<()> {
         for _ in 0..3 {
             xdp.attach(&interface, &mut program("moves_packet.o")?, Mode::Native)?;
         }
-        ensure!(through(&pair, 7777)? == 10);
+        ensure!(pair.through(7777)? == 10);
         xdp.detach_all(&interface)?;
     }
     baseline.assert_restored()
@@ -418,13 +409,13 @@ fn a_chain_of_c_libxdp_is_read() -> Result<()> {
         let theirs = chain(&xdp, &interface)?;
         ensure!(theirs.is_whole() && theirs.version == 2 && theirs.mode == Mode::Native);
         ensure!(names(&theirs) == ["udp_filter"] && theirs.members[0].priority == 33, "{theirs:?}");
-        ensure!(through(&pair, 7777)? == 0);
+        ensure!(pair.through(7777)? == 0);
         let mut counter = counter()?;
         xdp.attach(&interface, &mut counter, Mode::Native)?;
         let both = chain(&xdp, &interface)?;
         ensure!(names(&both) == ["packet_counter", "udp_filter"] && both.version == 2, "{both:?}");
         xdp.detach(&interface, theirs.members[0].component.as_ref().unwrap().id)?;
-        ensure!(through(&pair, 7777)? == 10);
+        ensure!(pair.through(7777)? == 10);
         xdp.detach(&interface, id(&counter))?;
     }
     baseline.assert_restored()

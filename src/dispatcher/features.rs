@@ -192,7 +192,11 @@ impl Chain {
 /// else has.
 fn probe_devices(kernel: &Kernel) -> Result<(Support, Support)> {
     const LOOPBACK: u32 = 1;
-    let bound = load_pass(kernel, BPF_F_XDP_DEV_BOUND_ONLY, LOOPBACK).map(drop);
+    let bound = match load_pass(kernel, BPF_F_XDP_DEV_BOUND_ONLY, LOOPBACK).map(drop) {
+        // It is the loopback that has no metadata: a kernel that does not know the flag says EINVAL.
+        Err(error) if error.source.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        other => other,
+    };
     let pass =
         load_pass(kernel, 0, 0).map_err(|error| error.source).during(PROBE, "an XDP link")?;
     let link = kernel.link_xdp(pass.as_fd(), LOOPBACK, XDP_FLAGS_SKB_MODE).map(drop);

@@ -71,7 +71,7 @@ impl Drop for Namespace {
 pub(crate) struct Pair {
     pub(crate) near: Namespace,
     /// Held for as long as the wire is needed.
-    _far: Namespace,
+    far: Namespace,
     sender: UdpSocket,
 }
 
@@ -102,7 +102,7 @@ impl Pair {
             ))?;
         }
         let sender = far.netns.run(|| UdpSocket::bind((FAR, 0)))??;
-        Ok(Self { near, _far: far, sender })
+        Ok(Self { near, far, sender })
     }
 
     /// The near end.
@@ -110,11 +110,25 @@ impl Pair {
         Ok(Interface::by_name(&self.near.netns, UPLINK)?)
     }
 
+    /// Name of the namespace at the far end, where the interface is called `wire`.
+    pub(crate) fn far_name(&self) -> &str {
+        &self.far.name
+    }
+
     /// A socket at the near end for what gets through to `port`.
     pub(crate) fn listen(&self, port: u16) -> Result<UdpSocket> {
         let socket = self.near.netns.run(|| UdpSocket::bind((NEAR, port)))??;
         socket.set_nonblocking(true)?;
         Ok(socket)
+    }
+
+    /// How many packets of ten that are sent to `port` get through.
+    pub(crate) fn through(&self, port: u16) -> Result<usize> {
+        let (socket, last) = (self.listen(port)?, self.listen(9)?);
+        self.send(port, 10)?;
+        self.send(9, 1)?;
+        ensure!(soon(|| Ok(received(&last)? > 0))?, "the last packet never came");
+        received(&socket)
     }
 
     /// Sends `count` packets to `port` at the near end.

@@ -41,6 +41,14 @@ pub(crate) fn filter(port: u16) -> Result<Program> {
     Ok(filter)
 }
 
+/// Version of the running kernel.
+pub(crate) fn kernel() -> Result<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || Ok::<u32, anyhow::Error>(numbers.next().context("kernel version")??);
+    Ok((next()?, next()?))
+}
+
 /// Packets that a program has seen.
 pub(crate) fn seen(program: &Program) -> Result<u64> {
     let value = program.map("traffic")?.lookup(&0_u32.to_ne_bytes())?;
