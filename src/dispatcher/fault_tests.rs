@@ -7,7 +7,7 @@ mod support;
 use super::{Outcome, Xdp};
 use crate::sys::Kernel;
 use crate::sys::fault::Plan;
-use crate::{ErrorKind, Interface, Legacy, Mode, NetnsInode, Occupant, Program};
+use crate::{AttachBy, ErrorKind, Interface, Legacy, Mode, NetnsInode, Occupant, Policy, Program};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,38 +17,82 @@ use support::{Baseline, chain, counter, filter, names, pins, remove_pins};
 /// An errno that no call of ours gives a meaning.
 const ERRNO: i32 = libc::EIO;
 const BLOCKED: u16 = 7777;
+/// How often each race is forced.
+const RACES: usize = 25;
 
 fn with(kernel: Kernel) -> Result<Xdp> {
-    Ok(Xdp::builder().mount_bpffs(true).layout(NetnsInode).kernel(kernel).build()?)
+    held_by(kernel, AttachBy::Netlink)
+}
+
+fn held_by(kernel: Kernel, by: AttachBy) -> Result<Xdp> {
+    let builder = Xdp::builder().mount_bpffs(true).layout(NetnsInode);
+    Ok(builder.attach_by(by).kernel(kernel).build()?)
 }
 
 /// A change, on a chain that starts with `programs` (a filter, then counters) and ends with `after`.
 struct Case {
     name: &'static str,
+    by: AttachBy,
     programs: usize,
     after: usize,
-    change: fn(&Xdp, &Interface, &[Program]) -> crate::Result<Outcome>,
+    change: Change,
+    /// The call after whose last occurrence a failure no longer undoes the change.
+    point: &'static str,
 }
 
-const CASES: [Case; 4] = [
-    Case { name: "attach to an empty interface", programs: 0, after: 1, change: add },
-    Case { name: "add to a chain of two", programs: 2, after: 3, change: add },
-    Case {
-        name: "take one of two out",
-        programs: 2,
-        after: 1,
-        change: |xdp, interface, programs| xdp.detach(interface, programs[1].id().unwrap()),
-    },
-    Case {
-        name: "take everything off",
-        programs: 2,
-        after: 0,
-        change: |xdp, interface, _| xdp.detach_all(interface),
-    },
+type Change = fn(&Xdp, &Interface, &mut [Program]) -> crate::Result<Outcome>;
+
+const CASES: [Case; 11] = [
+    case("attach to an empty interface", AttachBy::Netlink, 0, 1, add, SWAP),
+    case("add to a chain of two", AttachBy::Netlink, 2, 3, add, SWAP),
+    case("replace one of two", AttachBy::Netlink, 2, 2, replace, SWAP),
+    case("change a priority", AttachBy::Netlink, 2, 2, set_priority, SWAP),
+    case("take one of two out", AttachBy::Netlink, 2, 1, remove, SWAP),
+    case("take everything off", AttachBy::Netlink, 2, 0, remove_all, SWAP),
+    case("attach by a link", AttachBy::Link, 0, 1, add, "BPF_OBJ_PIN"),
+    case("add to a chain of two on a link", AttachBy::Link, 2, 3, add, "BPF_LINK_UPDATE"),
+    case("take everything off a link", AttachBy::Link, 2, 0, remove_all, "BPF_LINK_DETACH"),
+    case("attach one alone", AttachBy::Netlink, 0, 1, add_alone, SWAP),
+    case("attach one alone by a link", AttachBy::Link, 0, 1, add_alone, "BPF_OBJ_GET_INFO_BY_FD"),
 ];
 
-fn add(xdp: &Xdp, interface: &Interface, _: &[Program]) -> crate::Result<Outcome> {
+const SWAP: &str = "RTM_SETLINK";
+
+const fn case(
+    name: &'static str,
+    by: AttachBy,
+    programs: usize,
+    after: usize,
+    change: Change,
+    point: &'static str,
+) -> Case {
+    Case { name, by, programs, after, change, point }
+}
+
+fn add(xdp: &Xdp, interface: &Interface, _: &mut [Program]) -> crate::Result<Outcome> {
     xdp.attach(interface, &mut counter().unwrap(), Mode::Native)
+}
+
+fn replace(xdp: &Xdp, interface: &Interface, old: &mut [Program]) -> crate::Result<Outcome> {
+    xdp.edit(interface).replace(old[1].id().unwrap(), &mut counter().unwrap()).commit()
+}
+
+fn set_priority(xdp: &Xdp, interface: &Interface, of: &mut [Program]) -> crate::Result<Outcome> {
+    xdp.edit(interface).set_priority(of[1].id().unwrap(), 3).commit()
+}
+
+fn remove(xdp: &Xdp, interface: &Interface, from: &mut [Program]) -> crate::Result<Outcome> {
+    xdp.detach(interface, from[1].id().unwrap())
+}
+
+fn remove_all(xdp: &Xdp, interface: &Interface, _: &mut [Program]) -> crate::Result<Outcome> {
+    xdp.detach_all(interface)
+}
+
+fn add_alone(xdp: &Xdp, interface: &Interface, _: &mut [Program]) -> crate::Result<Outcome> {
+    let mut program = counter().unwrap();
+    let edit = xdp.edit(interface).insert(&mut program).policy(Policy::Single);
+    edit.mode(Mode::Native).commit()
 }
 
 /// Everything that a failure must not change.
@@ -60,28 +104,35 @@ fn state(xdp: &Xdp, interface: &Interface) -> Result<(Occupant, Vec<PathBuf>)> {
 fn run(case: &Case, pair: &Pair, plan: Arc<Plan>) -> Result<bool> {
     let baseline = Baseline::take()?;
     let done = {
-        let (xdp, interface) = (with(Kernel::default())?, pair.interface()?);
+        let of = |kernel| held_by(kernel, case.by);
+        let (xdp, interface) = (of(Kernel::default())?, pair.interface()?);
         let mut programs = Vec::new();
         for number in 0..case.programs {
             programs.push(if number == 0 { filter(BLOCKED)? } else { counter()? });
             xdp.attach(&interface, &mut programs[number], Mode::Native)?;
         }
         let before = state(&xdp, &interface)?;
-        let result = (case.change)(&with(Kernel::with_fault(plan))?, &interface, &programs);
+        let result = (case.change)(&of(Kernel::with_fault(plan))?, &interface, &mut programs);
         let after = state(&xdp, &interface)?;
         if let Err(error) = &result {
             ensure!(error.errno() == Some(ERRNO), "another error: {error}");
             ensure!(after == before, "changed by a failure: {after:?}, before {before:?}");
         } else {
-            let size = after.0.chain().map_or(0, |chain| chain.members.len());
+            let size = match &after.0 {
+                Occupant::Empty => 0,
+                Occupant::Chain(chain) => chain.members.len(),
+                Occupant::Foreign(_) => 1,
+            };
             ensure!(size == case.after && after.0 != before.0, "half done: {after:?}");
             ensure!(after.0.chain().is_none_or(super::Chain::is_whole), "not whole: {after:?}");
         }
         if !programs.is_empty() && after.0 != Occupant::Empty {
             ensure!(blocked(pair)?, "the filter let a packet through");
         }
-        if after.0 != Occupant::Empty {
-            xdp.detach_all(&interface)?;
+        match after.0 {
+            Occupant::Empty => {}
+            Occupant::Chain(_) => drop(xdp.detach_all(&interface)?),
+            Occupant::Foreign(program) => drop(xdp.detach(&interface, program.id)?),
         }
         result.is_ok()
     };
@@ -117,9 +168,13 @@ fn a_failure_at_any_call_leaves_the_old_chain_or_the_new_one() -> Result<()> {
                 done.push(*call);
             }
         }
-        let swap = calls.iter().position(|call| *call == "RTM_SETLINK");
+        let swap = calls.iter().rposition(|call| *call == case.point);
         let after_swap = swap.map_or(&[][..], |swap| &calls[swap + 1..]);
-        ensure!(done == after_swap, "{}: done in spite of {done:?} of {calls:?}", case.name);
+        ensure!(
+            swap.is_some() && done == after_swap,
+            "{}: done in spite of {done:?} of {calls:?}",
+            case.name
+        );
         println!(
             "{}: {} calls, {} rolled back, {} done in spite of it ({})",
             case.name,
@@ -235,19 +290,24 @@ fn the_first_attach_that_is_overtaken_starts_over() -> Result<()> {
     {
         let pair = Pair::new("first", 10)?;
         let interface = pair.interface()?;
-        let other = interface.clone();
-        let plan = Arc::new(Plan::interrupt("RTM_SETLINK", move || {
-            let legacy = Xdp::builder().layout(Legacy).build().unwrap();
-            legacy.attach(&other, &mut filter(BLOCKED).unwrap(), Mode::Native).unwrap();
-        }));
-        let xdp = with(Kernel::with_fault(Arc::clone(&plan)))?;
-        xdp.attach(&interface, &mut counter()?, Mode::Native)?;
-        let swaps = plan.seen().iter().filter(|call| **call == "RTM_SETLINK").count();
-        ensure!(swaps == 2, "{swaps} attempts");
-        let both = chain(&xdp, &interface)?;
-        ensure!(names(&both) == ["udp_filter", "packet_counter"] && both.is_whole(), "{both:?}");
-        ensure!(blocked(&pair)?);
-        xdp.detach_all(&interface)?;
+        for _ in 0..RACES {
+            let other = interface.clone();
+            let plan = Arc::new(Plan::interrupt("RTM_SETLINK", move || {
+                let legacy = Xdp::builder().layout(Legacy).build().unwrap();
+                legacy.attach(&other, &mut filter(BLOCKED).unwrap(), Mode::Native).unwrap();
+            }));
+            let xdp = with(Kernel::with_fault(Arc::clone(&plan)))?;
+            xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+            let swaps = plan.seen().iter().filter(|call| **call == "RTM_SETLINK").count();
+            ensure!(swaps == 2, "{swaps} attempts");
+            let both = chain(&xdp, &interface)?;
+            ensure!(
+                names(&both) == ["udp_filter", "packet_counter"] && both.is_whole(),
+                "{both:?}"
+            );
+            ensure!(blocked(&pair)?);
+            xdp.detach_all(&interface)?;
+        }
     }
     baseline.assert_restored()
 }
@@ -261,19 +321,21 @@ fn a_swap_that_is_overtaken_starts_over() -> Result<()> {
         let pair = Pair::new("swap", 10)?;
         let interface = pair.interface()?;
         let xdp = with(Kernel::default())?;
-        xdp.attach(&interface, &mut filter(BLOCKED)?, Mode::Native)?;
-        let old_pins = chain(&xdp, &interface)?.pins.unwrap();
-        let off = format!("-n {} link set uplink xdp off", pair.near.name);
-        let plan = Arc::new(Plan::interrupt("RTM_SETLINK", move || ip(&off).unwrap()));
-        let overtaken = with(Kernel::with_fault(Arc::clone(&plan)))?;
-        overtaken.attach(&interface, &mut counter()?, Mode::Native)?;
-        let swaps = plan.seen().iter().filter(|call| **call == "RTM_SETLINK").count();
-        ensure!(swaps == 2, "{swaps} attempts");
-        let new = chain(&xdp, &interface)?;
-        ensure!(names(&new) == ["packet_counter"] && new.is_whole(), "{new:?}");
-        // `ip` knows nothing of pins: those of the chain that it took off are still there.
-        remove_pins(&old_pins)?;
-        xdp.detach_all(&interface)?;
+        for _ in 0..RACES {
+            xdp.attach(&interface, &mut filter(BLOCKED)?, Mode::Native)?;
+            let old_pins = chain(&xdp, &interface)?.pins.unwrap();
+            let off = format!("-n {} link set uplink xdp off", pair.near.name);
+            let plan = Arc::new(Plan::interrupt("RTM_SETLINK", move || ip(&off).unwrap()));
+            let overtaken = with(Kernel::with_fault(Arc::clone(&plan)))?;
+            overtaken.attach(&interface, &mut counter()?, Mode::Native)?;
+            let swaps = plan.seen().iter().filter(|call| **call == "RTM_SETLINK").count();
+            ensure!(swaps == 2, "{swaps} attempts");
+            let new = chain(&xdp, &interface)?;
+            ensure!(names(&new) == ["packet_counter"] && new.is_whole(), "{new:?}");
+            // `ip` knows nothing of pins: those of the chain that it took off are still there.
+            remove_pins(&old_pins)?;
+            xdp.detach_all(&interface)?;
+        }
     }
     baseline.assert_restored()
 }

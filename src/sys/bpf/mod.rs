@@ -527,7 +527,7 @@ impl Kernel {
         ifindex: u32,
         flags: u32,
     ) -> io::Result<OwnedFd> {
-        self.step("BPF_LINK_CREATE")?;
+        self.step("BPF_LINK_CREATE of XDP")?;
         let mut attr = XdpLinkAttr {
             prog_fd: raw(program),
             target_ifindex: ifindex,
