@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub(crate) mod lab;
+pub(crate) mod peer;
 
 use anyhow::{Context, Result, ensure};
 use lab::pins_in;
