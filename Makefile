@@ -4,7 +4,7 @@
 # make test          all tests; those of chains in VMs with kernels 6.12 and 5.10
 # make test-kernels  the tests of chains on all four kernels
 # make bpf           builds the BPF objects again from their sources
-# make bench         how long an attach takes, in a VM
+# make bench         speed beside C libxdp, in a VM
 #
 # Each installs what it needs (Debian 12, as root).
 
@@ -36,5 +36,5 @@ bpf:
 
 bench:
 	@tests/setup test
-	@cargo bench --quiet --bench attach --no-run
+	@cargo bench --quiet --bench dispatcher --no-run
 	@benches/run

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Where in the kernel's receive path programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -192,7 +193,9 @@ impl<'a> Attachment<'a> {
         let flags = mode.flags() | guard;
         let index = self.interface.index();
         let (new, old) = (program.map(|known| known.fd), expected.map(|known| known.fd));
+        let start = Instant::now();
         let swapped = self.kernel.link_set_xdp(&self.socket, index, new, old, flags);
+        log::debug!("RTM_SETLINK took {} us", start.elapsed().as_micros());
         let Err(error) = swapped else { return Swap::Done };
         // net/core/dev.c, dev_xdp_attach(): EEXIST where the expected program is not there (and, for the other
         // mode, where one is), EBUSY where something is and nothing should be. Both have other causes too.
