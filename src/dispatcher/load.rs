@@ -1,5 +1,6 @@
 //! Loads a dispatcher with thin bpf(2) calls: no object file is opened, nothing is parsed.
 
+use super::code;
 use super::config::{Config, ProtocolVersion, SlotConfig};
 use super::image::{Function, Image, XDP_DISPATCHER, XDP_DISPATCHER_V2};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -87,6 +88,8 @@ impl Loader {
         let btf = btf.get_or_try_init(|| kernel.btf_load(image.btf))?;
         let map = config_map(kernel, config)?;
         let fd = map.as_fd().as_raw_fd().cast_unsigned();
+        let too_many = || io::Error::from_raw_os_error(libc::E2BIG);
+        let code = code::dispatcher(&config.slots, image, fd).ok_or_else(too_many)?;
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let flags = flag(config.has_frags, BPF_F_XDP_HAS_FRAGS)
             | flag(config.is_device_bound, BPF_F_XDP_DEV_BOUND_ONLY);
@@ -94,10 +97,10 @@ impl Loader {
             kind: BPF_PROG_TYPE_XDP,
             name: "xdp_dispatcher",
             license: LICENSE,
-            instructions: &image.instructions_with(fd),
+            instructions: &code.instructions,
             flags,
             btf: btf.as_fd(),
-            functions: &image.function_info(),
+            functions: &code.functions,
             lines: &[],
             target: None,
             ifindex,
