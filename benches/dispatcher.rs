@@ -72,6 +72,9 @@ enum Only {
 /// The libraries that we are compared to, and the version that each writes.
 const LIBRARIES: [(&str, ProtocolVersion); 2] =
     [("1.3", ProtocolVersion::V2), ("1.6", ProtocolVersion::V3)];
+/// Before each round: what went in the round before is freed by the kernel later on, and not on this one's account. The
+/// peers pause as long.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Rounds that are timed in a row before it is somebody else's turn.
 const TURN: usize = 4;
 
@@ -192,6 +195,7 @@ fn our_attaches(
     for _ in 0..TURN {
         let mut program = counter()?;
         drop(swaps());
+        std::thread::sleep(PAUSE);
         let start = Instant::now();
         xdp.attach(interface, &mut program, Mode::Native)?;
         times.push(start.elapsed());
@@ -233,6 +237,7 @@ fn reads(rounds: usize) -> Result<()> {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         while ours.len() < rounds {
             for _ in 0..TURN {
+                std::thread::sleep(PAUSE);
                 let start = Instant::now();
                 let chain = support::chain(&xdp, &interface)?;
                 ours.push(start.elapsed());
@@ -306,9 +311,13 @@ fn packets(rounds: usize) -> Result<()> {
         }
         let on = [&v3.interface()?, &v2.interface()?, &peers[0].1, &peers[1].1, &by_itself];
         let mut times: [Vec<Duration>; 5] = Default::default();
-        for _ in 0..rounds {
-            for (interface, times) in on.iter().zip(&mut times) {
-                times.push(packet(&third, interface)?);
+        for round in 0..rounds {
+            // Nobody is always the first.
+            for turn in 0..on.len() {
+                let which = (round + turn) % on.len();
+                if let (Some(interface), Some(times)) = (on.get(which), times.get_mut(which)) {
+                    times.push(packet(&third, interface)?);
+                }
             }
         }
         let medians = times.iter_mut().map(|times| median(times)).collect::<Result<Vec<_>>>()?;

@@ -5,7 +5,7 @@
 //! stand in the code. The configuration map is in it only so that the kernel counts it as the program's.
 
 use super::config::SlotConfig;
-use super::image::{Function, Image};
+use super::types::{Function, Types};
 use crate::program::ChainActions;
 
 /// What an empty slot returns: "go on".
@@ -27,6 +27,8 @@ const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 const LD_IMM64: u8 = 0x18;
 
+/// Instructions in the dispatcher for each slot, and in a stub.
+const PER_SLOT: usize = 6;
 const STUB: usize = 4;
 
 /// A dispatcher's code.
@@ -38,18 +40,16 @@ pub(super) struct Code {
     pub(super) functions: Vec<[u32; 2]>,
 }
 
-fn instruction(opcode: u8, destination: u8, source: u8, offset: u16, immediate: u32) -> u64 {
-    u64::from(opcode)
-        | u64::from(destination) << 8
-        | u64::from(source) << 12
-        | u64::from(offset) << 16
-        | u64::from(immediate) << 32
+const fn instruction(opcode: u8, to: u8, from: u8, offset: u16, immediate: u32) -> u64 {
+    let [low, middle, high, top] = immediate.to_le_bytes();
+    let [near, far] = offset.to_le_bytes();
+    u64::from_le_bytes([opcode, from << 4 | to, near, far, low, middle, high, top])
 }
 
 /// A dispatcher that calls one stub for each slot, in their order, and goes on after those verdicts that the slot's
-/// actions tell. `functions` says which types the functions have in the BTF it is loaded with, `config` is the descriptor
-/// of its configuration map. `None` for more slots than there are functions.
-pub(super) fn dispatcher(slots: &[SlotConfig], image: &Image, config: u32) -> Option<Code> {
+/// actions tell. It is loaded with the BTF of `types`; `config` is the descriptor of its configuration map. `None` for
+/// more slots than there are types.
+pub(super) fn dispatcher(slots: &[SlotConfig], types: &Types, config: u32) -> Option<Code> {
     let mut main = vec![
         instruction(MOV64_REG, 6, 1, 0, 0),
         // Never taken, and taken out by the verifier, once it has seen the map.
@@ -59,7 +59,6 @@ pub(super) fn dispatcher(slots: &[SlotConfig], image: &Image, config: u32) -> Op
         instruction(LD_IMM64, 1, PSEUDO_MAP_VALUE, 0, config),
         0,
     ];
-    const PER_SLOT: usize = 6;
     let end = main.len() + slots.len() * PER_SLOT + 2;
     for (number, slot) in slots.iter().enumerate() {
         let call = main.len() + 1;
@@ -74,15 +73,19 @@ pub(super) fn dispatcher(slots: &[SlotConfig], image: &Image, config: u32) -> Op
         ]);
     }
     main.extend([instruction(MOV32_IMM, 0, 0, 0, XDP_PASS), instruction(EXIT, 0, 0, 0, 0)]);
-    let Function { btf_id, .. } = image.function("xdp_dispatcher")?;
+    let Function { btf_id, .. } = types.function("xdp_dispatcher")?;
     let mut functions = vec![[0, btf_id]];
     for number in 0..slots.len() {
-        let Function { btf_id, .. } = image.function(&format!("prog{number}"))?;
+        let Function { btf_id, .. } = types.function(&format!("prog{number}"))?;
         functions.push([u32::try_from(main.len()).ok()?, btf_id]);
         main.extend(stub());
     }
     Some(Code { instructions: main, functions })
 }
+
+/// Passes every packet.
+pub(super) const PASS: [u64; 2] =
+    [instruction(MOV32_IMM, 0, 0, 0, XDP_PASS), instruction(EXIT, 0, 0, 0, 0)];
 
 fn actions(actions: ChainActions) -> u32 {
     actions.to_wire() | 1 << EMPTY
@@ -102,7 +105,7 @@ fn stub() -> [u64; STUB] {
 #[cfg(test)]
 mod tests {
     use super::super::config::MAX_PROGRAMS;
-    use super::super::image::XDP_DISPATCHER;
+    use super::super::types::XDP_DISPATCHER;
     use super::*;
 
     fn slots(count: usize) -> Vec<SlotConfig> {
@@ -121,7 +124,7 @@ mod tests {
             let i = code.instructions[at];
             let (to, from) = ((i >> 8 & 0xf) as usize, (i >> 12 & 0xf) as usize);
             let (offset, immediate) = ((i >> 16 & 0xffff) as usize, (i >> 32) as u32);
-            let low = |register: u64| register as u32;
+            let low = |register: u64| u32::try_from(register & 0xffff_ffff).unwrap();
             match (i & 0xff) as u8 {
                 MOV64_REG => registers[to] = registers[from],
                 MOV32_IMM => registers[to] = immediate.into(),

@@ -1,7 +1,6 @@
 //! What the running kernel lets us do.
 
 use super::config::{Config, ProtocolVersion, SlotConfig};
-use super::image::XDP_PASS;
 use super::load::{self, Loader};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::program::ChainActions;
@@ -151,7 +150,7 @@ impl Chain {
         let [first, second] =
             [loader.dispatcher(&config, None)?, loader.dispatcher(&config, None)?];
         let slot = Some((first.program.as_fd(), function.btf_id));
-        let component = match load::program(kernel, &XDP_PASS, BPF_PROG_TYPE_EXT, 0, 0, slot) {
+        let component = match load::pass(kernel, BPF_PROG_TYPE_EXT, 0, 0, slot) {
             Ok(component) => component,
             Err(error) => {
                 return Ok(Self::without(refusal(kernel, "loading an extension program", error)?));
@@ -207,7 +206,7 @@ fn probe_devices(kernel: &Kernel) -> Result<(Support, Support)> {
 }
 
 fn load_pass(kernel: &Kernel, flags: u32, ifindex: u32) -> std::result::Result<OwnedFd, LoadError> {
-    load::program(kernel, &XDP_PASS, BPF_PROG_TYPE_XDP, flags, ifindex, None)
+    load::pass(kernel, BPF_PROG_TYPE_XDP, flags, ifindex, None)
 }
 
 /// The kernel's "no" is an answer; a want of memory or descriptors is not.
@@ -239,18 +238,5 @@ fn refusal(kernel: &Kernel, what: &str, error: LoadError) -> Result<Support> {
         ))),
         _ if is_answer(&source) => Ok(Support::No(format!("{what} fails: {source}"))),
         _ => Err::<_, ErrorKind>(source.into()).during(PROBE, "freplace"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::image::XDP_DISPATCHER;
-    use super::*;
-
-    #[test]
-    fn the_probe_s_image_fits_the_dispatcher() {
-        assert_eq!(XDP_PASS.functions[0].name, "xdp_pass");
-        assert!(XDP_PASS.config_loads.is_empty());
-        assert!(XDP_DISPATCHER.function("prog0").is_some());
     }
 }

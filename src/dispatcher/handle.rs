@@ -232,7 +232,7 @@ impl Xdp {
     /// [`ErrorKind::NoInterface`]; [`ErrorKind::NoPrivilege`]; [`ErrorKind::Contended`].
     #[doc(alias = "xdp_multiprog__get_from_ifindex")]
     pub fn inspect(&self, interface: &Interface) -> Result<Occupant> {
-        let attachment = Attachment::open(&self.kernel, interface)?;
+        let attachment = Attachment::new(&self.kernel, interface);
         let store = match self.location.look(&self.kernel) {
             Ok(root) => Some(self.store_at(root)),
             Err(error) if matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
@@ -246,9 +246,9 @@ impl Xdp {
                 inspect::read(&self.kernel, store.as_ref(), interface, &attachment, attached)?;
             // A chain that was replaced half-way through looks damaged, and is not.
             if let Some(live) = live
-                && attachment.query()? == Some(attached)
+                && (live.is_whole() || attachment.query()? == Some(attached))
             {
-                return live.describe(&attachment);
+                return live.describe(&attachment, attached);
             }
         }
         Err(Error::new("inspect", interface, ErrorKind::Contended { attempts: LOOKS }))
@@ -289,7 +289,7 @@ impl Xdp {
         run: &TestRun<'_>,
     ) -> Result<TestRunOutcome> {
         const TEST: &str = "test what is attached to";
-        let attached = Attachment::open(&self.kernel, interface)?.query()?;
+        let attached = Attachment::new(&self.kernel, interface).query()?;
         let attached = attached.ok_or(ErrorKind::NotAttached).during(TEST, interface)?;
         let program = self.kernel.prog_by_id(attached.program);
         let program = program.map_err(|error| ErrorKind::privileged(error, load::NEEDS));
@@ -318,7 +318,7 @@ impl Xdp {
             Err(error) if needs_none && matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
             Err(error) => return Err(error),
         };
-        Transaction::new(&self.loader, store.as_ref(), interface, way)?.run(request)
+        Transaction::new(&self.loader, store.as_ref(), interface, way).run(request)
     }
 
     /// What a policy comes to, for these programs on this kernel.

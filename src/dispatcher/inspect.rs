@@ -4,11 +4,11 @@ use super::config::{Config, SlotConfig};
 use super::load::NEEDS;
 use crate::error::{Context, ErrorKind, Result};
 use crate::net::{Attached, AttachedBy, Attachment, Interface, Link, Mode};
-use crate::pins::{PinKey, PinnedDispatcher, Store};
+use crate::pins::{OpenPins, PinKey, PinnedDispatcher, Store};
 use crate::program::{ChainActions, completed_name, kernel_btf, may_be_cut};
 use crate::sys::Kernel;
 use crate::sys::bpf::{MapInfo, ProgramInfo};
-use libbpf_sys::{BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_EXT};
+use libbpf_sys::BPF_MAP_TYPE_ARRAY;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -220,8 +220,20 @@ impl LiveChain {
 }
 
 impl Live {
-    /// What users are told. Looks for the link that holds what is attached, which costs a look at all of them.
-    pub(super) fn describe(self, attachment: &Attachment<'_>) -> Result<Occupant> {
+    /// Whether nothing of it was missing, so that it was there as a whole when it was read.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Chain(chain) => chain.missing().is_empty(),
+            Self::Foreign(_) => true,
+        }
+    }
+
+    /// What users are told. Finds out what holds it.
+    pub(super) fn describe(
+        self,
+        attachment: &Attachment<'_>,
+        attached: Attached,
+    ) -> Result<Occupant> {
         let by = |link: Option<Link>| match link {
             Some(link) => AttachedBy::Link { id: link.id() },
             None => AttachedBy::Netlink,
@@ -230,12 +242,12 @@ impl Live {
             Self::Chain(mut chain) => {
                 let link = match chain.link.take() {
                     Some(link) => Some(link),
-                    None => attachment.find_link(chain.dispatcher.id)?,
+                    None => attachment.holder(attached)?,
                 };
                 Occupant::Chain(chain.describe(by(link)))
             }
             Self::Foreign(mut foreign) => {
-                let link = attachment.find_link(foreign.description.id)?;
+                let link = attachment.holder(attached)?;
                 foreign.description.attached_by = Some(by(link));
                 Occupant::Foreign(foreign.description)
             }
@@ -323,22 +335,24 @@ pub(super) fn read_chain(
     dispatcher: LiveDispatcher,
     pins: Option<PinnedDispatcher>,
 ) -> Result<LiveChain> {
-    let link = match pins.as_ref().map(|pins| pins.open_attachment(kernel)).transpose()?.flatten() {
+    let open = pins.as_ref().map(|pins| pins.open(kernel)).transpose()?.flatten();
+    let link = match open.as_ref().map(OpenPins::attachment).transpose()?.flatten() {
         Some(fd) => attachment.adopt(fd, dispatcher.id).during(READ, "the pinned link")?,
         None => None,
     };
     let slots = dispatcher.config.slots.iter().copied().enumerate();
     let member = |(slot, config)| -> Result<LiveMember> {
-        let Some(pins) = &pins else {
+        let (Some(pins), Some(open)) = (&pins, &open) else {
             return Ok(LiveMember { config, is_linked: false, program: None });
         };
-        let fd = pins.open_program(kernel, slot)?;
-        let pin = pins.program_path(slot);
-        let program = fd.map(|fd| live_program(kernel, fd, pin.clone())).transpose();
-        let program = program.during(READ, pin.display())?;
-        Ok(LiveMember { config, is_linked: pins.has_link(kernel, slot)?, program })
+        let program = open.program(slot)?.map(|fd| {
+            let pin = pins.program_path(slot);
+            live_program(kernel, fd, pin.clone()).during(READ, pin.display())
+        });
+        Ok(LiveMember { config, is_linked: open.has_link(slot)?, program: program.transpose()? })
     };
     let members = slots.map(member).collect::<Result<_>>()?;
+    drop(open);
     Ok(LiveChain { dispatcher, pins, link, members })
 }
 
@@ -348,12 +362,11 @@ fn live_program(
     pin: PathBuf,
 ) -> std::result::Result<LiveProgram, ErrorKind> {
     let unexpected = |what: &str| ErrorKind::UnexpectedPin { path: pin, what: what.into() };
-    if !kernel.is_program(fd.as_fd())? {
-        return Err(unexpected("a pin of something that is no program"));
-    }
-    let info = kernel.prog_info(fd.as_fd())?;
-    if info.kind != BPF_PROG_TYPE_EXT {
-        return Err(unexpected("a program that is no component of a chain"));
+    let Some(mut info) = kernel.component_info(fd.as_fd())? else {
+        return Err(unexpected("a pin of something that is no component of a chain"));
+    };
+    if may_be_cut(&info) {
+        info = kernel.prog_info(fd.as_fd())?;
     }
     let name = full_name(kernel, &info)?;
     Ok(LiveProgram { fd, info, name })

@@ -2,10 +2,10 @@
 
 use super::code;
 use super::config::{Config, ProtocolVersion, SlotConfig};
-use super::image::{Function, Image, XDP_DISPATCHER, XDP_DISPATCHER_V2};
+use super::types::{Function, Types, XDP_DISPATCHER, XDP_DISPATCHER_V2};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::Interface;
-use crate::program::{ChainActions, Program};
+use crate::program::{ChainActions, Program, made_up_btf};
 use crate::sys::bpf::{LoadError, MapHandle, MapSpec, ProgramSpec};
 use crate::sys::{Capability, Kernel};
 use libbpf_sys::{
@@ -84,12 +84,12 @@ impl Loader {
 
     fn load_here(&self, config: &Config, ifindex: u32) -> std::result::Result<OwnedFd, LoadError> {
         let kernel = &self.kernel;
-        let (image, btf) = self.image(config.version);
-        let btf = btf.get_or_try_init(|| kernel.btf_load(image.btf))?;
+        let (types, btf) = self.types(config.version);
+        let btf = btf.get_or_try_init(|| kernel.btf_load(types.btf))?;
         let map = config_map(kernel, config)?;
         let fd = map.as_fd().as_raw_fd().cast_unsigned();
         let too_many = || io::Error::from_raw_os_error(libc::E2BIG);
-        let code = code::dispatcher(&config.slots, image, fd).ok_or_else(too_many)?;
+        let code = code::dispatcher(&config.slots, types, fd).ok_or_else(too_many)?;
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let flags = flag(config.has_frags, BPF_F_XDP_HAS_FRAGS)
             | flag(config.is_device_bound, BPF_F_XDP_DEV_BOUND_ONLY);
@@ -107,7 +107,7 @@ impl Loader {
         })
     }
 
-    fn image(&self, version: u8) -> (&'static Image, &OnceCell<OwnedFd>) {
+    fn types(&self, version: u8) -> (&'static Types, &OnceCell<OwnedFd>) {
         let [v2, v3] = &self.btf;
         if version == ProtocolVersion::V2.number() {
             (&XDP_DISPATCHER_V2, v2)
@@ -117,27 +117,28 @@ impl Loader {
     }
 }
 
-/// Of what `bpf/*.c` are compiled to.
 const LICENSE: &std::ffi::CStr = c"Dual BSD/GPL";
 
-/// Loads a program of an image that has no configuration.
-pub(super) fn program(
+/// Loads the smallest program, which passes every packet.
+pub(super) fn pass(
     kernel: &Kernel,
-    image: &Image,
     kind: u32,
     flags: u32,
     ifindex: u32,
     target: Option<(BorrowedFd<'_>, u32)>,
 ) -> std::result::Result<OwnedFd, LoadError> {
-    let btf = kernel.btf_load(image.btf)?;
+    const NAME: &str = "xdp_pass";
+    let (btf, types) = made_up_btf(NAME, 0);
+    let btf = kernel.btf_load(&btf)?;
+    let functions: Vec<_> = types.into_iter().map(|id| [0, id]).collect();
     kernel.prog_load(&ProgramSpec {
         kind,
-        name: image.functions.first().map_or("", |function| function.name),
+        name: NAME,
         license: LICENSE,
-        instructions: image.instructions,
+        instructions: &code::PASS,
         flags,
         btf: btf.as_fd(),
-        functions: &image.function_info(),
+        functions: &functions,
         lines: &[],
         target,
         ifindex,

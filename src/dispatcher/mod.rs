@@ -12,12 +12,12 @@ mod edit;
 mod fault_tests;
 mod features;
 mod handle;
-mod image;
 mod inspect;
 mod load;
 mod outcome;
 mod plan;
 mod transaction;
+mod types;
 
 pub use config::{MAX_PROGRAMS, ProtocolVersion};
 pub use features::{Features, Support};

@@ -96,10 +96,10 @@ impl<'a> Transaction<'a> {
         store: Option<&'a Store>,
         interface: &'a Interface,
         way: &'a Way,
-    ) -> Result<Self> {
+    ) -> Self {
         let kernel = loader.kernel();
-        let attachment = Attachment::open(kernel, interface)?;
-        Ok(Self { loader, kernel, store, interface, attachment, way })
+        let attachment = Attachment::new(kernel, interface);
+        Self { loader, kernel, store, interface, attachment, way }
     }
 
     /// Does the change, from the start again if others were faster, a bounded number of times.

@@ -4,7 +4,7 @@ use super::Interface;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use crate::sys::bpf::LinkKind;
-use crate::sys::netlink::{LinkInfo, NetlinkError, RouteSocket, Which, XdpIds};
+use crate::sys::netlink::{Expected, LinkInfo, NetlinkError, Which, XdpIds};
 use libbpf_sys::{
     BPF_LINK_GET_NEXT_ID, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE, XDP_FLAGS_REPLACE,
     XDP_FLAGS_SKB_MODE, XDP_FLAGS_UPDATE_IF_NOEXIST,
@@ -151,14 +151,11 @@ pub(crate) enum Swap {
 pub(crate) struct Attachment<'a> {
     kernel: &'a Kernel,
     interface: &'a Interface,
-    socket: RouteSocket,
 }
 
 impl<'a> Attachment<'a> {
-    pub(crate) fn open(kernel: &'a Kernel, interface: &'a Interface) -> Result<Self> {
-        let socket = interface.netns().enter(kernel, || kernel.route_socket())?;
-        let socket = socket.during("open a route socket for", interface)?;
-        Ok(Self { kernel, interface, socket })
+    pub(crate) fn new(kernel: &'a Kernel, interface: &'a Interface) -> Self {
+        Self { kernel, interface }
     }
 
     /// What is attached now. Where programs run on the host and on the device at once, the host's counts.
@@ -169,7 +166,9 @@ impl<'a> Attachment<'a> {
     /// What is attached now and in the way of an attach in `mode`: a program on the device is in that of no other
     /// but one for the device.
     pub(crate) fn query_for(&self, mode: Mode) -> Result<Option<Attached>> {
-        let link = self.kernel.link_get(&self.socket, Which::Index(self.interface.index()));
+        let link = self
+            .kernel
+            .link_get(&mut self.interface.socket(), Which::Index(self.interface.index()));
         let link: LinkInfo = link.map_err(|error| self.error("query", error, Mode::Unspecified))?;
         Ok(match mode {
             Mode::Hardware => on_device(link.xdp),
@@ -192,9 +191,11 @@ impl<'a> Attachment<'a> {
             if expected.is_some() { XDP_FLAGS_REPLACE } else { XDP_FLAGS_UPDATE_IF_NOEXIST };
         let flags = mode.flags() | guard;
         let index = self.interface.index();
-        let (new, old) = (program.map(|known| known.fd), expected.map(|known| known.fd));
+        let new = program.map(|known| known.fd);
+        let old = expected.map(|known| Expected::Program(known.fd));
         let start = Instant::now();
-        let swapped = self.kernel.link_set_xdp(&self.socket, index, new, old, flags);
+        let swapped =
+            self.kernel.link_set_xdp(&mut self.interface.socket(), index, new, old, flags);
         log::debug!("RTM_SETLINK took {} us", start.elapsed().as_micros());
         let Err(error) = swapped else { return Swap::Done };
         // net/core/dev.c, dev_xdp_attach(): EEXIST where the expected program is not there (and, for the other
@@ -278,6 +279,36 @@ impl<'a> Attachment<'a> {
 
     fn holds(&self, link: &Link) -> Option<u32> {
         Some(self.kernel.link_info(link.as_fd()).ok()?.program)
+    }
+
+    /// Whether what is attached in `mode` is held by a link; `None` if that cannot be asked.
+    ///
+    /// Asked by a swap that cannot be done: nothing for nothing, where there is something. The kernel refuses it because
+    /// of the link, or because of what is there (net/core/dev.c, dev_xdp_attach()).
+    fn is_held_by_link(&self, mode: Mode) -> Option<bool> {
+        let flags = mode.flags() | XDP_FLAGS_REPLACE;
+        let nothing = Expected::Nothing;
+        let index = self.interface.index();
+        let swapped = self.kernel.link_set_xdp(
+            &mut self.interface.socket(),
+            index,
+            None,
+            Some(nothing),
+            flags,
+        );
+        match swapped.err()?.source.raw_os_error() {
+            Some(libc::EBUSY) => Some(true),
+            Some(libc::EEXIST) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The link that holds `attached` on the interface, if one does.
+    pub(crate) fn holder(&self, attached: Attached) -> Result<Option<Link>> {
+        match self.is_held_by_link(attached.mode) {
+            Some(false) => Ok(None),
+            _ => self.find_link(attached.program),
+        }
     }
 
     /// The link that holds `program` on the interface, if one does. Looks at all links in the kernel; needs

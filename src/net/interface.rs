@@ -3,15 +3,34 @@
 use super::Netns;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
-use crate::sys::netlink::Which;
+use crate::sys::netlink::{RouteSocket, Which};
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A network interface: an ifindex in a namespace. The name is the one it had when it was looked up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Cheap to clone. Keeps the socket that it was found with, which stays in its namespace: so not every question takes a
+/// thread that enters it.
+#[derive(Clone)]
 pub struct Interface {
     netns: Netns,
     index: u32,
     name: String,
+    socket: Arc<Mutex<RouteSocket>>,
+}
+
+impl PartialEq for Interface {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.netns, self.index, &self.name) == (&other.netns, other.index, &other.name)
+    }
+}
+
+impl Eq for Interface {}
+
+impl fmt::Debug for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Interface {
@@ -33,8 +52,9 @@ impl Interface {
 
     fn look_up(netns: &Netns, which: Which<'_>, object: String) -> Result<Self> {
         let kernel = Kernel::default();
-        let socket = netns.enter(&kernel, || kernel.route_socket())?.during("look up", &object)?;
-        let link = kernel.link_get(&socket, which).map_err(|error| {
+        let socket = netns.enter(&kernel, || kernel.route_socket())?;
+        let mut socket = socket.during("look up", &object)?;
+        let link = kernel.link_get(&mut socket, which).map_err(|error| {
             let kind = match error.source.raw_os_error() {
                 // EINVAL for ifindex 0, which no interface has; ERANGE for a name that is too long.
                 Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => ErrorKind::NoInterface,
@@ -42,7 +62,14 @@ impl Interface {
             };
             Error::new("look up", object, kind)
         })?;
-        Ok(Self { netns: netns.clone(), index: link.index, name: link.name })
+        let socket = Arc::new(Mutex::new(socket));
+        Ok(Self { netns: netns.clone(), index: link.index, name: link.name, socket })
+    }
+
+    /// The socket to ask and change it by, for one exchange at a time. What a panic has left in it is passed over as a
+    /// late answer.
+    pub(crate) fn socket(&self) -> MutexGuard<'_, RouteSocket> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The namespace that the interface is in.

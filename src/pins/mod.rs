@@ -19,7 +19,7 @@ pub(crate) use bpffs::Location;
 pub use layout::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub(crate) use lock::{Lock, Patience};
 pub(crate) use scope::Scope;
-pub(crate) use store::{PinnedDispatcher, Staging, Store};
+pub(crate) use store::{OpenPins, PinnedDispatcher, Staging, Store};
 
 /// Gives a failed file operation its name and path.
 trait At<T> {

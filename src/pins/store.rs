@@ -8,6 +8,7 @@ use super::{At, denied, twice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use crate::sys::fs::EntryKind;
+use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,14 @@ pub(crate) struct Store {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PinnedDispatcher {
     path: PathBuf,
+}
+
+/// A dispatcher's pin directory, open.
+#[derive(Debug)]
+pub(crate) struct OpenPins<'a> {
+    kernel: &'a Kernel,
+    pins: &'a PinnedDispatcher,
+    directory: File,
 }
 
 /// A pin directory being filled: removed again when dropped, unless kept.
@@ -132,11 +141,11 @@ impl PinnedDispatcher {
     }
 
     pub(crate) fn program_path(&self, slot: usize) -> PathBuf {
-        self.path.join(format!("prog{slot}-prog"))
+        self.path.join(program_name(slot))
     }
 
     pub(crate) fn link_path(&self, slot: usize) -> PathBuf {
-        self.path.join(format!("prog{slot}-link"))
+        self.path.join(link_name(slot))
     }
 
     /// Where the link is pinned that holds the dispatcher on its interface, if one does. Not part of libxdp's
@@ -145,29 +154,12 @@ impl PinnedDispatcher {
         self.path.join(ATTACHMENT)
     }
 
-    /// The pinned link that holds the dispatcher on its interface; `None` if there is no such pin.
-    pub(crate) fn open_attachment(&self, kernel: &Kernel) -> Result<Option<OwnedFd>> {
-        let path = self.attachment_path();
-        // A look costs less than an attempt to open, and most dispatchers have no such pin.
-        match kernel.path_id(&path) {
-            Ok(_) => open(kernel, &path),
+    /// Opens the directory to look into it; `None` if it has gone meanwhile.
+    pub(crate) fn open<'a>(&'a self, kernel: &'a Kernel) -> Result<Option<OpenPins<'a>>> {
+        match kernel.open_dir(&self.path) {
+            Ok(directory) => Ok(Some(OpenPins { kernel, pins: self, directory })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(denied("look at", &path, error)),
-        }
-    }
-
-    /// The pinned program of a slot; `None` if there is no such pin.
-    pub(crate) fn open_program(&self, kernel: &Kernel, slot: usize) -> Result<Option<OwnedFd>> {
-        open(kernel, &self.program_path(slot))
-    }
-
-    /// Whether the link of a slot is pinned. Only its presence is asked for.
-    pub(crate) fn has_link(&self, kernel: &Kernel, slot: usize) -> Result<bool> {
-        let path = self.link_path(slot);
-        match kernel.path_id(&path) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(denied("look at", &path, error)),
+            Err(error) => Err(denied("open", &self.path, error)),
         }
     }
 
@@ -195,23 +187,64 @@ impl PinnedDispatcher {
 /// Name of the pin of the link that holds a dispatcher on its interface.
 const ATTACHMENT: &str = "xdp-link";
 
-fn open(kernel: &Kernel, path: &Path) -> Result<Option<OwnedFd>> {
-    match kernel.open_pin(path) {
-        Ok(object) => Ok(Some(object)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(denied("open pin", path, error)),
+impl OpenPins<'_> {
+    /// The pinned program of a slot; `None` if there is no such pin.
+    pub(crate) fn program(&self, slot: usize) -> Result<Option<OwnedFd>> {
+        self.object(&program_name(slot))
     }
+
+    /// Whether the link of a slot is pinned. Only its presence is asked for.
+    pub(crate) fn has_link(&self, slot: usize) -> Result<bool> {
+        self.has(&link_name(slot))
+    }
+
+    /// The pinned link that holds the dispatcher on its interface; `None` if there is no such pin.
+    pub(crate) fn attachment(&self) -> Result<Option<OwnedFd>> {
+        // A look costs less than an attempt to open, and most dispatchers have no such pin.
+        if self.has(ATTACHMENT)? { self.object(ATTACHMENT) } else { Ok(None) }
+    }
+
+    fn has(&self, name: &str) -> Result<bool> {
+        let found = self.kernel.has_entry(&self.directory, name);
+        found.map_err(|error| denied("look at", &self.pins.path.join(name), error))
+    }
+
+    fn object(&self, name: &str) -> Result<Option<OwnedFd>> {
+        let path = || self.pins.path.join(name);
+        let opened = match self.kernel.open_pin_in(&self.directory, name) {
+            // Kernels before 6.5 know only whole paths, which take longer to walk.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.kernel.open_pin(&path())
+            }
+            other => other,
+        };
+        match opened {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(denied("open pin", &path(), error)),
+        }
+    }
+}
+
+fn program_name(slot: usize) -> String {
+    format!("prog{slot}-prog")
+}
+
+fn link_name(slot: usize) -> String {
+    format!("prog{slot}-link")
 }
 
 /// `progN-prog`, `progN-link` or `xdp-link`
 fn is_pin_name(name: &str) -> bool {
-    if name == ATTACHMENT {
-        return true;
+    name == ATTACHMENT || ["-prog", "-link"].iter().any(|end| slot_of(name, end).is_some())
+}
+
+/// The slot that a pin is of, by its name: `progN` and then `end`.
+fn slot_of(name: &str, end: &str) -> Option<usize> {
+    match name.strip_prefix("prog")?.strip_suffix(end)?.as_bytes() {
+        [digit @ b'0'..=b'9'] => Some(usize::from(digit - b'0')),
+        _ => None,
     }
-    let slot = name
-        .strip_prefix("prog")
-        .and_then(|rest| rest.strip_suffix("-prog").or_else(|| rest.strip_suffix("-link")));
-    slot.is_some_and(|slot| matches!(slot.as_bytes(), [b'0'..=b'9']))
 }
 
 impl Staging<'_> {

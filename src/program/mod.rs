@@ -15,7 +15,7 @@ mod source;
 mod test_run;
 
 pub use actions::ChainActions;
-pub(crate) use btf::Btf;
+pub(crate) use btf::{Btf, made_up as made_up_btf};
 pub(crate) use image::LoadTarget;
 pub use map::Map;
 pub use source::{Program, Select};

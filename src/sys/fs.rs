@@ -4,6 +4,7 @@ use super::Kernel;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -100,6 +101,21 @@ impl Kernel {
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(path)
+    }
+
+    /// Whether a directory has an entry of this name.
+    pub(crate) fn has_entry(&self, directory: &File, name: &str) -> io::Result<bool> {
+        self.step("faccessat")?;
+        let name = c_path(Path::new(name))?;
+        let flags = libc::AT_SYMLINK_NOFOLLOW;
+        // SAFETY: the directory is open, and name ends in NUL.
+        let found =
+            unsafe { libc::faccessat(directory.as_raw_fd(), name.as_ptr(), libc::F_OK, flags) };
+        match io::Error::last_os_error() {
+            _ if found == 0 => Ok(true),
+            error if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            error => Err(error),
+        }
     }
 
     /// Device and inode of what `path` names now, a symbolic link not followed.

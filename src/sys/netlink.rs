@@ -5,7 +5,6 @@
 use super::Kernel;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// `sizeof(struct sockaddr_nl)`
 const SENDER_SIZE: libc::socklen_t = 12;
@@ -54,6 +53,13 @@ pub(crate) enum Which<'a> {
     Index(u32),
 }
 
+/// What must be on a link for a change to be done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expected<'a> {
+    Nothing,
+    Program(BorrowedFd<'a>),
+}
+
 /// The program ids that the kernel reports for a link, 0 for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct XdpIds {
@@ -91,7 +97,9 @@ impl From<io::Error> for NetlinkError {
 pub(crate) struct RouteSocket {
     fd: OwnedFd,
     /// Number of the last request. An answer carries that of its request.
-    sequence: AtomicU32,
+    sequence: u32,
+    /// Room for an answer.
+    answer: Box<[u8]>,
 }
 
 impl Kernel {
@@ -120,13 +128,13 @@ impl Kernel {
                 )
             };
         }
-        Ok(RouteSocket { fd: socket, sequence: AtomicU32::new(0) })
+        Ok(RouteSocket { fd: socket, sequence: 0, answer: vec![0; ANSWER].into() })
     }
 
     /// `RTM_GETLINK`
     pub(crate) fn link_get(
         &self,
-        socket: &RouteSocket,
+        socket: &mut RouteSocket,
         which: Which<'_>,
     ) -> Result<LinkInfo, NetlinkError> {
         self.step("RTM_GETLINK")?;
@@ -152,10 +160,10 @@ impl Kernel {
     /// `RTM_SETLINK`: puts `program` (none: nothing) on the link, if what is there is `expected`.
     pub(crate) fn link_set_xdp(
         &self,
-        socket: &RouteSocket,
+        socket: &mut RouteSocket,
         index: u32,
         program: Option<BorrowedFd<'_>>,
-        expected: Option<BorrowedFd<'_>>,
+        expected: Option<Expected<'_>>,
         flags: u32,
     ) -> Result<(), NetlinkError> {
         self.step("RTM_SETLINK")?;
@@ -164,7 +172,11 @@ impl Kernel {
         let program: RawFd = program.map_or(-1, number);
         put_attribute(&mut xdp, IFLA_XDP_FD, &program.to_ne_bytes());
         put_attribute(&mut xdp, IFLA_XDP_FLAGS, &flags.to_ne_bytes());
-        if let Some(expected) = expected.map(number) {
+        let expected = expected.map(|expected| match expected {
+            Expected::Nothing => -1,
+            Expected::Program(program) => number(program),
+        });
+        if let Some(expected) = expected {
             put_attribute(&mut xdp, IFLA_XDP_EXPECTED_FD, &expected.to_ne_bytes());
         }
         let mut request = Message::new(RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK);
@@ -179,9 +191,9 @@ impl Kernel {
 impl RouteSocket {
     /// Sends a request and waits for its answer. What others send to the socket, and late answers to earlier
     /// requests, are passed over.
-    fn exchange(&self, request: Message) -> Result<Answer, NetlinkError> {
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let request = request.finish(sequence);
+    fn exchange(&mut self, request: Message) -> Result<Answer, NetlinkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request.finish(self.sequence);
         let fd = self.fd.as_raw_fd();
         // SAFETY: request is live and as long as the size beside it.
         let sent = unsafe { libc::send(fd, request.as_ptr().cast(), request.len(), 0) };
@@ -189,34 +201,33 @@ impl RouteSocket {
             return Err(io::Error::last_os_error().into());
         }
         loop {
-            let (answer, sender) = self.receive()?;
-            if sender == KERNEL && u32_at(&answer, 8) == Some(sequence) {
-                return parse(&answer);
+            let (size, sender) = self.receive()?;
+            let answer = self.answer.get(..size).unwrap_or_default();
+            if sender == KERNEL && u32_at(answer, 8) == Some(self.sequence) {
+                return parse(answer);
             }
         }
     }
 
-    /// A datagram, and the port that it came from.
-    fn receive(&self) -> io::Result<(Vec<u8>, u32)> {
-        let mut bytes = vec![0_u8; ANSWER];
+    /// Receives a datagram into the answer; its size, and the port that it came from.
+    fn receive(&mut self) -> io::Result<(usize, u32)> {
         // SAFETY: sockaddr_nl is plain integers, for which all zeroes is a value.
         let mut from: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         loop {
             let mut size = SENDER_SIZE;
-            // SAFETY: bytes has the room that the size beside it says, and so has from.
+            // SAFETY: the answer has the room that the size beside it says, and so has from.
             let got = unsafe {
                 libc::recvfrom(
                     self.fd.as_raw_fd(),
-                    bytes.as_mut_ptr().cast(),
-                    bytes.len(),
+                    self.answer.as_mut_ptr().cast(),
+                    self.answer.len(),
                     0,
                     (&raw mut from).cast(),
                     &raw mut size,
                 )
             };
             if let Ok(got) = usize::try_from(got) {
-                bytes.truncate(got);
-                return Ok((bytes, from.nl_pid));
+                return Ok((got, from.nl_pid));
             }
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {

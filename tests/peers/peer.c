@@ -22,6 +22,8 @@
 #define MAX_WORDS 64
 #define MAX_PROGRAMS 16
 #define MAX_FAILURES 32
+/* Before each round: what went in the one before is freed by the kernel later on, and not on this one's account. */
+#define BENCH_PAUSE_US 50000
 #define XDP_ACTIONS 31 /* bit 31 of a chain-call mask is the dispatcher's own */
 
 static const char *const action_names[] = { "aborted", "drop", "pass", "tx", "redirect" };
@@ -532,6 +534,7 @@ static int bench_attach(int count, char **words)
 	}
 	while (!err && rounds--) {
 		close_leaks();
+		usleep(BENCH_PAUSE_US);
 		err = bench_round(ifindex, mode, words[2]);
 	}
 	undone = built ? detach_ids(ifindex, ids, built) : 0;
@@ -567,6 +570,7 @@ static int bench_read(int count, char **words)
 		err = parse_number(words[1], ULONG_MAX, &rounds);
 	while (!err && rounds--) {
 		close_leaks();
+		usleep(BENCH_PAUSE_US);
 		start = now_ns();
 		err = read_chain(ifindex, &sum);
 		if (!err)

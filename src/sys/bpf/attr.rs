@@ -77,6 +77,8 @@ pub(super) struct ObjectAttr {
     pub(super) pathname: u64,
     pub(super) bpf_fd: u32,
     pub(super) file_flags: u32,
+    pub(super) path_fd: u32,
+    pub(super) padding: u32,
 }
 
 #[repr(C)]

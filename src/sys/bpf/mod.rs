@@ -10,6 +10,7 @@ use attr::{
 };
 use libbpf_sys as bpf_sys;
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -436,18 +437,30 @@ impl Kernel {
         // SAFETY: bpf_prog_info is what the kernel writes for a program; the two arrays it points to
         // have as many elements as it says.
         unsafe { object_info(program, &mut info) }?;
-        let held = map_ids.iter().take(info.nr_map_ids as usize);
-        Ok(ProgramInfo {
-            id: info.id,
-            kind: info.type_,
-            name: text(info.name.iter().map(|&c| c.cast_unsigned())),
-            tag: info.tag,
-            load_time: Duration::from_nanos(info.load_time),
-            btf_id: info.btf_id,
-            map_ids: held.copied().collect(),
-            ifindex: info.ifindex,
-            function_type: (info.btf_id != 0 && info.nr_func_info > 0).then_some(functions[0][1]),
-        })
+        let held = map_ids.iter().take(info.nr_map_ids as usize).copied().collect();
+        let function = (info.btf_id != 0 && info.nr_func_info > 0).then_some(functions[0][1]);
+        Ok(program_info(&info, held, function))
+    }
+
+    /// The few things that a chain wants to know of a component, without its maps and types; `None` if the descriptor is
+    /// of anything but an extension program.
+    ///
+    /// Nothing is told of what was pinned by others, so the question has no pointers: whatever kind of object it is, the
+    /// kernel writes no further than the structure. And it tells how long its own one is, by which the kinds differ.
+    pub(crate) fn component_info(&self, object: BorrowedFd<'_>) -> io::Result<Option<ProgramInfo>> {
+        self.step("BPF_OBJ_GET_INFO_BY_FD")?;
+        let mut info = bpf_sys::bpf_prog_info::default();
+        // SAFETY: with its pointers NULL, bpf_prog_info can be filled by the kernel for any kind of object.
+        let size = match unsafe { object_info(object, &mut info) } {
+            // So links of several programs or functions refuse a question without room for their names.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+            other => other?,
+        };
+        let is_program = size >= std::mem::offset_of!(bpf_sys::bpf_prog_info, run_time_ns);
+        if !is_program || info.type_ != bpf_sys::BPF_PROG_TYPE_EXT {
+            return Ok(None);
+        }
+        Ok(Some(program_info(&info, Vec::new(), None)))
     }
 
     /// Whether the descriptor is of a BPF program. Asked of what was pinned by others: the query for one kind
@@ -621,10 +634,27 @@ impl Kernel {
     pub(crate) fn pin(&self, object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         self.step("BPF_OBJ_PIN")?;
         let path = c_path(path)?;
-        let mut attr =
-            ObjectAttr { pathname: path.as_ptr() as u64, bpf_fd: raw(object), file_flags: 0 };
+        let mut attr = ObjectAttr {
+            pathname: path.as_ptr() as u64,
+            bpf_fd: raw(object),
+            ..Default::default()
+        };
         // SAFETY: pathname ends in NUL and lives until the call returns.
         unsafe { bpf(bpf_sys::BPF_OBJ_PIN, &mut attr) }.map(drop)
+    }
+
+    /// `BPF_OBJ_GET` of a name in a directory; `EINVAL` before kernel 6.5.
+    pub(crate) fn open_pin_in(&self, directory: &File, name: &str) -> io::Result<OwnedFd> {
+        self.step("BPF_OBJ_GET")?;
+        let name = c_path(Path::new(name))?;
+        let mut attr = ObjectAttr {
+            pathname: name.as_ptr() as u64,
+            file_flags: bpf_sys::BPF_F_PATH_FD,
+            path_fd: raw(directory.as_fd()),
+            ..Default::default()
+        };
+        // SAFETY: pathname ends in NUL and lives until the call returns; the directory is open.
+        unsafe { bpf_fd(bpf_sys::BPF_OBJ_GET, &mut attr) }
     }
 
     /// `BPF_OBJ_GET`
@@ -661,25 +691,44 @@ struct RawLinkInfo {
     detail: [u32; 28],
 }
 
-/// `BPF_OBJ_GET_INFO_BY_FD`
+/// `BPF_OBJ_GET_INFO_BY_FD`; how many bytes the kernel knows of this kind of object, up to the size of `I`.
 ///
 /// # Safety
 /// `I` must be the info structure of the kind of object that `object` is, or of a kind whose structure the
 /// kernel fills with plain integers, and its pointers must be valid for the lengths beside them.
-unsafe fn object_info<I>(object: BorrowedFd<'_>, info: &mut I) -> io::Result<()> {
+unsafe fn object_info<I>(object: BorrowedFd<'_>, info: &mut I) -> io::Result<usize> {
     let mut attr = InfoAttr {
         bpf_fd: raw(object),
         info_len: u32::try_from(size_of::<I>()).unwrap_or(u32::MAX),
         info: std::ptr::from_mut(info) as u64,
     };
     // SAFETY: info is live and info_len bytes long; its own pointers are the caller's promise.
-    unsafe { bpf(bpf_sys::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
+    unsafe { bpf(bpf_sys::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(attr.info_len as usize)
 }
 
 /// An XDP program says that it will be attached as one, as libbpf has it say: an extension of it goes into no dispatcher
 /// that says another thing, and we share chains with C libxdp (kernel/bpf/verifier.c, `saved_dst_attach_type`).
 pub(super) fn attach_type(kind: u32) -> u32 {
     if kind == bpf_sys::BPF_PROG_TYPE_XDP { bpf_sys::BPF_XDP } else { 0 }
+}
+
+fn program_info(
+    info: &bpf_sys::bpf_prog_info,
+    map_ids: Vec<u32>,
+    function_type: Option<u32>,
+) -> ProgramInfo {
+    ProgramInfo {
+        id: info.id,
+        kind: info.type_,
+        name: text(info.name.iter().map(|&c| c.cast_unsigned())),
+        tag: info.tag,
+        load_time: Duration::from_nanos(info.load_time),
+        btf_id: info.btf_id,
+        map_ids,
+        ifindex: info.ifindex,
+        function_type,
+    }
 }
 
 fn load(spec: &ProgramSpec<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {

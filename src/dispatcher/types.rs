@@ -1,52 +1,29 @@
-//! The prebuilt BPF programs, linked: instructions, BTF, and where the configuration map goes in.
+//! The types of the dispatcher's functions and of its configuration, as BTF.
 
 #[rustfmt::skip]
 #[path = "generated.rs"]
 mod generated;
 
-pub(super) use generated::{XDP_DISPATCHER, XDP_DISPATCHER_V2, XDP_PASS};
+pub(super) use generated::{XDP_DISPATCHER, XDP_DISPATCHER_V2};
 
-/// A function of an image.
+/// A function of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Function {
     pub(super) name: &'static str,
-    /// Index of its first instruction.
-    pub(super) start: u32,
-    /// Its type id in the image's BTF.
+    /// Its type id in the BTF.
     pub(super) btf_id: u32,
 }
 
-/// A program as the kernel takes it.
+/// What the C source of a dispatcher declares.
 #[derive(Debug)]
-pub(super) struct Image {
-    /// Little-endian, 8 bytes each.
-    pub(super) instructions: &'static [u64],
-    /// The first is the program's entry.
+pub(super) struct Types {
     pub(super) functions: &'static [Function],
-    /// Indices of the instructions that load the address of the configuration.
-    pub(super) config_loads: &'static [usize],
     pub(super) btf: &'static [u8],
 }
 
-impl Image {
+impl Types {
     pub(super) fn function(&self, name: &str) -> Option<Function> {
         self.functions.iter().copied().find(|function| function.name == name)
-    }
-
-    /// Pairs of instruction index and BTF type id, as the kernel wants them.
-    pub(super) fn function_info(&self) -> Vec<[u32; 2]> {
-        self.functions.iter().map(|function| [function.start, function.btf_id]).collect()
-    }
-
-    /// The instructions with map `fd` behind the configuration.
-    pub(super) fn instructions_with(&self, fd: u32) -> Vec<u64> {
-        let mut instructions = self.instructions.to_vec();
-        for &at in self.config_loads {
-            if let Some(instruction) = instructions.get_mut(at) {
-                *instruction = (*instruction & 0xffff_ffff) | (u64::from(fd) << 32);
-            }
-        }
-        instructions
     }
 }
 
@@ -83,19 +60,9 @@ mod tests {
         for function in XDP_DISPATCHER.functions {
             assert_eq!(btf.function_name(function.btf_id), Some(function.name));
         }
-        assert_eq!(XDP_DISPATCHER.functions[0].name, "xdp_dispatcher");
+        assert!(XDP_DISPATCHER.function("xdp_dispatcher").is_some());
         for slot in 0..MAX_PROGRAMS {
             assert!(XDP_DISPATCHER.function(&format!("prog{slot}")).is_some());
-        }
-    }
-
-    #[test]
-    fn the_map_goes_into_the_upper_half_of_each_load() {
-        let instructions = XDP_DISPATCHER.instructions_with(0x1234);
-        assert!(!XDP_DISPATCHER.config_loads.is_empty());
-        for &at in XDP_DISPATCHER.config_loads {
-            assert_eq!(instructions[at] >> 32, 0x1234);
-            assert_eq!(instructions[at] & 0xff, 0x18, "a 64-bit immediate load");
         }
     }
 }
