@@ -24,6 +24,8 @@
 #define MAX_FAILURES 32
 /* Before each round: what went in the one before is freed by the kernel later on, and not on this one's account. */
 #define BENCH_PAUSE_US 50000
+#define CHURN_LIMIT_S 900
+#define CHURN_PAUSE_US 20000
 #define XDP_ACTIONS 31 /* bit 31 of a chain-call mask is the dispatcher's own */
 
 static const char *const action_names[] = { "aborted", "drop", "pass", "tx", "redirect" };
@@ -684,8 +686,8 @@ static int churn(int count, char **words)
 	if (err)
 		return err;
 	churn.random = 0x9e3779b97f4a7c15 ^ seed;
-	while (rounds--) {
-		/* Drawn in every round, so that a seed stands for the same objects whatever fails. */
+	deadline = now_ns() + CHURN_LIMIT_S * 1000000000ULL;
+	while (churn.changes < rounds && now_ns() < deadline) {
 		const char *object = words[4 + random_below(&churn, count - 4)];
 
 		if (churn.held)
@@ -693,6 +695,7 @@ static int churn(int count, char **words)
 		else
 			churn_attach(&churn, object);
 		close_leaks();
+		usleep(random_below(&churn, CHURN_PAUSE_US));
 	}
 	deadline = now_ns() + 10 * 1000000000ULL;
 	while (churn.held && now_ns() < deadline) {
