@@ -87,6 +87,10 @@ const UNTYPED_MAPS: [bpf_sys::bpf_map_type; 5] = [
     bpf_sys::BPF_MAP_TYPE_XSKMAP,
 ];
 
+/// How many bytes of global variables an object may have that is linked here: they are held in memory twice. `.bss`
+/// takes no place in the file, so a small one could ask for any number.
+const MOST_VALUES: usize = 64 << 20;
+
 /// An opened object; closed when dropped, and with it every map and program that only it holds.
 #[derive(Debug)]
 pub(crate) struct Object(NonNull<bpf_sys::bpf_object>);
@@ -292,8 +296,9 @@ impl Object {
     }
 }
 
-/// What `map` is defined as; `None` if libbpf has to do more for it than to create it.
-fn plain_map(map: NonNull<bpf_sys::bpf_map>) -> Option<LinkedMap> {
+/// What `map` is defined as; `None` if libbpf has to do more for it than to create it, or if its values do not fit
+/// into what is left of `room`.
+fn plain_map(map: NonNull<bpf_sys::bpf_map>, room: &mut usize) -> Option<LinkedMap> {
     let raw = map.as_ptr();
     // SAFETY: the map is live, here and in all that follows.
     let kind = unsafe { bpf_sys::bpf_map__type(raw) };
@@ -311,6 +316,15 @@ fn plain_map(map: NonNull<bpf_sys::bpf_map>) -> Option<LinkedMap> {
     if !is_plain || is_pinned || has_inner || ifindex != 0 {
         return None;
     }
+    let initial = match values(map) {
+        Some((_, size)) if size > *room => return None,
+        Some((data, size)) => {
+            *room -= size;
+            // SAFETY: libbpf says that size bytes are there; they are copied before anything can change them.
+            Some(unsafe { std::slice::from_raw_parts(data.as_ptr(), size) }.to_vec())
+        }
+        None => None,
+    };
     // SAFETY: as above.
     let types = unsafe { bpf_sys::bpf_map__btf_key_type_id(raw) };
     // SAFETY: as above.
@@ -330,12 +344,12 @@ fn plain_map(map: NonNull<bpf_sys::bpf_map>) -> Option<LinkedMap> {
         // SAFETY: as above.
         extra: unsafe { bpf_sys::bpf_map__map_extra(raw) },
         types: if UNTYPED_MAPS.contains(&kind) { (0, 0) } else { types },
-        initial: initial_value(map),
+        initial,
     })
 }
 
-/// The values of a section of global variables; `None` for any other map.
-fn initial_value(map: NonNull<bpf_sys::bpf_map>) -> Option<Vec<u8>> {
+/// Where the values of a section of global variables lie, and how many bytes they take; `None` for any other map.
+fn values(map: NonNull<bpf_sys::bpf_map>) -> Option<(NonNull<u8>, usize)> {
     // SAFETY: the map is live.
     if !unsafe { bpf_sys::bpf_map__is_internal(map.as_ptr()) } {
         return None;
@@ -343,12 +357,7 @@ fn initial_value(map: NonNull<bpf_sys::bpf_map>) -> Option<Vec<u8>> {
     let mut size = 0;
     // SAFETY: the map is live, and so is size.
     let data = unsafe { bpf_sys::bpf_map__initial_value(map.as_ptr(), &raw mut size) };
-    if data.is_null() {
-        return None;
-    }
-    let size = usize::try_from(size).ok()?;
-    // SAFETY: libbpf says that size bytes are there; they are copied before anything can change them.
-    Some(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) }.to_vec())
+    Some((NonNull::new(data.cast())?, usize::try_from(size).ok()?))
 }
 
 /// Elements of a C array, copied; none if it is absent.
@@ -453,9 +462,9 @@ impl Kernel {
         object: &mut Object,
         name: &str,
     ) -> Result<Option<Linked>, ObjectError> {
-        let Some(maps) = object.raw_maps().map(plain_map).collect::<Option<Vec<_>>>() else {
-            return Ok(None);
-        };
+        let mut room = MOST_VALUES;
+        let maps = object.raw_maps().map(|map| plain_map(map, &mut room));
+        let Some(maps) = maps.collect::<Option<Vec<_>>>() else { return Ok(None) };
         let done = listen(|| {
             self.step("bpf_object__gen_loader")?;
             let chosen = object.choose(name)?;
