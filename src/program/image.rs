@@ -81,7 +81,8 @@ impl Image {
         elf: &[u8],
         name: &str,
     ) -> Result<Option<Self>, ObjectError> {
-        if elf::has_core_relocations(elf) {
+        // Linking makes the maps of jump tables.
+        if elf::has_core_relocations(elf) || elf::section(elf, ".jumptables").is_some() {
             return Ok(None);
         }
         let Some(mut code) = kernel.object_link(object, name)? else { return Ok(None) };
@@ -239,7 +240,7 @@ const fn source_register(instruction: u64) -> u64 {
 /// Whether an instruction needs nothing but the program's own maps and functions.
 fn is_self_contained(instruction: u64) -> bool {
     match (opcode(instruction), source_register(instruction)) {
-        (LD_IMM64, source) => source != PSEUDO_BTF_ID,
+        (LD_IMM64, source) => ![PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, PSEUDO_BTF_ID].contains(&source),
         (CALL, source) => source != PSEUDO_KFUNC_CALL,
         _ => true,
     }
@@ -315,6 +316,7 @@ mod tests {
     fn instructions_that_need_the_kernel_s_types_are_left_to_libbpf() {
         assert!(is_self_contained(LD_IMM64 | (PSEUDO_MAP_IDX << 12)));
         assert!(!is_self_contained(LD_IMM64 | (PSEUDO_BTF_ID << 12)));
+        assert!(!is_self_contained(LD_IMM64 | (PSEUDO_MAP_FD << 12)), "whatever has that number");
         assert!(is_self_contained(CALL | (PSEUDO_CALL << 12)));
         assert!(!is_self_contained(CALL | (PSEUDO_KFUNC_CALL << 12)));
     }
