@@ -9,6 +9,7 @@ const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -20,6 +21,10 @@ const KIND_DATASEC: u32 = 15;
 const KIND_TYPE_TAG: u32 = 18;
 /// How many typedefs and qualifiers are followed; a chain that is longer bites its own tail.
 const MAX_DEPTH: usize = 32;
+
+/// How deep types may lie in each other, and how many parts one may have, counting those of its parts.
+const MAX_NESTING: u32 = 256;
+const MAX_PARTS: u64 = 1 << 20;
 
 /// BTF that has been walked once: every type's start is known and within the data.
 #[derive(Debug)]
@@ -40,6 +45,30 @@ struct Type {
     members: usize,
     /// The type it refers to, or its size.
     other: u32,
+}
+
+/// What is known of how types lie in each other.
+#[derive(Clone)]
+enum Nesting {
+    Unknown,
+    /// It is being walked: whoever comes here again goes in a circle.
+    Open,
+    Known(u32, u64),
+}
+
+/// The walk of one type's parts.
+struct Walk {
+    id: u32,
+    parts: std::vec::IntoIter<u32>,
+    depth: u32,
+    count: u64,
+}
+
+impl Walk {
+    fn add(&mut self, (depth, count): (u32, u64)) {
+        self.depth = self.depth.max(depth);
+        self.count = self.count.saturating_add(count);
+    }
 }
 
 fn word(data: &[u8], at: usize) -> Option<u32> {
@@ -99,7 +128,7 @@ impl Btf {
         self.type_at(*self.types.get(index)?)
     }
 
-    fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         (1_u32..).zip(&self.types).map(|(id, _)| id)
     }
 
@@ -154,11 +183,79 @@ impl Btf {
         })
     }
 
+    /// Offset and size, in bytes, of each structure among the variables of a section.
+    pub(super) fn structures_in(&self, section: &str) -> Vec<(usize, usize)> {
+        let sections = self.ids().filter_map(|id| self.get(id));
+        let is_it = |of: &Type| of.kind == KIND_DATASEC && self.string(of.name) == Some(section);
+        let structure = |of, index| {
+            let [variable, offset, _] = self.element(of, index)?;
+            let of = self.without_qualifiers(variable)?;
+            (of.kind == KIND_STRUCT).then_some((offset as usize, of.other as usize))
+        };
+        let all = sections.filter(is_it);
+        all.flat_map(|of| (0..of.members).filter_map(move |index| structure(of, index))).collect()
+    }
+
+    /// Refuses types that contain themselves, are nested deeper than any compiler's, or have more parts than can be
+    /// walked: a reader that trusts them would not come back.
+    pub(super) fn check_nesting(&self) -> Result<(), String> {
+        // Each type's depth, and the number of its parts and of theirs.
+        let mut known = vec![Nesting::Unknown; self.types.len() + 1];
+        for root in self.ids() {
+            let mut path: Vec<_> = self.begin(root, &mut known).into_iter().collect();
+            while let Some(walk) = path.last_mut() {
+                let id = walk.id;
+                let Some(part) = walk.parts.next() else {
+                    let done = (walk.depth + 1, walk.count.saturating_add(1));
+                    if done.0 > MAX_NESTING || done.1 > MAX_PARTS {
+                        return Err(format!("BTF type {id} is nested too deep"));
+                    }
+                    if let Some(known) = known.get_mut(id as usize) {
+                        *known = Nesting::Known(done.0, done.1);
+                    }
+                    path.pop();
+                    if let Some(above) = path.last_mut() {
+                        above.add(done);
+                    }
+                    continue;
+                };
+                match known.get(part as usize) {
+                    Some(Nesting::Known(depth, count)) => walk.add((*depth, *count)),
+                    Some(Nesting::Open) => return Err(format!("BTF type {part} contains itself")),
+                    _ => path.extend(self.begin(part, &mut known)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to walk a type, unless that is done or there is none.
+    fn begin(&self, id: u32, known: &mut [Nesting]) -> Option<Walk> {
+        let parts = self.parts(id)?.into_iter();
+        let state = known.get_mut(id as usize).filter(|state| matches!(state, Nesting::Unknown))?;
+        *state = Nesting::Open;
+        Some(Walk { id, parts, depth: 0, count: 0 })
+    }
+
+    /// The types that values of this type contain, or that it is another name for.
+    fn parts(&self, id: u32) -> Option<Vec<u32>> {
+        let of = self.get(id)?;
+        let part = |index| self.element(of, index).map(|[_, part, _]| part);
+        Some(match of.kind {
+            KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG
+            | KIND_VAR => vec![of.other],
+            KIND_ARRAY => self.element(of, 0).map(|[item, index, _]| vec![item, index])?,
+            KIND_STRUCT | KIND_UNION => (0..of.members).filter_map(part).collect(),
+            _ => Vec::new(),
+        })
+    }
+
     fn without_qualifiers(&self, mut id: u32) -> Option<Type> {
         for _ in 0..MAX_DEPTH {
             let this = self.get(id)?;
             match this.kind {
-                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG
+                | KIND_VAR => {
                     id = this.other;
                 }
                 _ => return Some(this),
@@ -302,6 +399,32 @@ pub(super) mod tests {
         let btf = Btf::parse(data).unwrap();
         assert_eq!(btf.encoded_number(1), None);
         assert_eq!(btf.members(1), None);
+        assert!(btf.check_nesting().unwrap_err().contains("itself"));
+    }
+
+    /// BTF of nothing but these words of types.
+    fn of(types: &[u32]) -> Btf {
+        let size = u32::try_from(types.len() * 4).unwrap();
+        let head = [0x0001_eb9f, 24, 0, size, size, 1];
+        let words = head.iter().chain(types).flat_map(|word| word.to_ne_bytes());
+        Btf::parse(words.chain([0]).collect()).unwrap()
+    }
+
+    #[test]
+    fn types_must_end() {
+        // Each of 40 structures holds the one before twice: 2^40 parts.
+        let mut doubled = vec![0, KIND_STRUCT << 24, 4];
+        for id in 1..40 {
+            doubled.extend([0, (KIND_STRUCT << 24) | 2, 4, 0, id, 0, 0, id, 0]);
+        }
+        assert!(of(&doubled).check_nesting().is_err());
+        let deep: Vec<_> = (2..400).flat_map(|id| [0, KIND_TYPEDEF << 24, id]).collect();
+        assert!(of(&deep).check_nesting().is_err());
+        // A structure with a pointer to itself is what lists are made of.
+        let list = [0, (KIND_STRUCT << 24) | 1, 8, 0, 2, 0, 0, KIND_PTR << 24, 1];
+        of(&list).check_nesting().unwrap();
+        let held = [0, (KIND_STRUCT << 24) | 1, 8, 0, 1, 0];
+        assert!(of(&held).check_nesting().is_err());
     }
 
     proptest! {

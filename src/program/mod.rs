@@ -7,6 +7,7 @@
 
 mod actions;
 mod btf;
+mod check;
 mod elf;
 mod image;
 mod map;

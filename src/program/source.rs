@@ -2,7 +2,7 @@
 
 use super::image::{self, Global, Image, ImageError, LoadTarget, Loaded};
 use super::run_config::RunConfig;
-use super::{Btf, ChainActions, Map};
+use super::{Btf, ChainActions, Map, check};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::Link;
 use crate::sys::Kernel;
@@ -120,6 +120,7 @@ impl Program {
     }
 
     fn open(elf: Arc<[u8]>, select: Select<'_>, label: &str) -> Result<Self> {
+        check::check(&elf).map_err(ErrorKind::CorruptObject).during(OPEN, label)?;
         let kernel = Kernel::default();
         let mut object = kernel.object_open(&elf).map_err(|error| corrupt(error, label))?;
         let opened = Opened::read(&mut object, select, label)?;
