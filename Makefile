@@ -5,13 +5,14 @@
 # make test-kernels  the tests of chains on all four kernels
 # make bpf           builds the BPF objects again from their sources
 # make bench         speed beside C libxdp, in a VM
+# make fuzz          hostile input of every kind, five minutes each
 #
 # Each installs what it needs (Debian 12, as root).
 
 # `su` without `-` leaves out the folders of depmod, modprobe and xdp-loader.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: demo test test-kernels bpf bench
+.PHONY: demo test test-kernels bpf bench fuzz
 
 demo:
 	@tests/setup build
@@ -38,3 +39,7 @@ bench:
 	@tests/setup test
 	@cargo bench --quiet --bench dispatcher --no-run
 	@benches/run
+
+fuzz:
+	@tests/setup test
+	@fuzz/run all 300

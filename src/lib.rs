@@ -54,6 +54,9 @@ extern crate self as oxdp;
 mod census;
 mod dispatcher;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod net;
 mod pins;
 mod program;

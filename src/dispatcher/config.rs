@@ -131,6 +131,21 @@ impl Config {
     }
 }
 
+/// What is read can be written, and is the same when it is read again; bytes that are canonical come back as they were.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Some(config) = Config::decode(data) else { return };
+    assert!(Config::has_size(u32::try_from(data.len()).expect("a few bytes")));
+    assert!(config.slots.len() <= MAX_PROGRAMS);
+    if config.version == 1 {
+        return;
+    }
+    let written = config.encode();
+    assert_eq!(written.len(), data.len());
+    assert_eq!(Config::decode(&written).as_ref(), Some(&config));
+    assert_eq!(Config::decode(&written).expect("just read").encode(), written);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

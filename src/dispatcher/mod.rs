@@ -19,6 +19,8 @@ mod plan;
 mod transaction;
 mod types;
 
+#[cfg(fuzzing)]
+pub(crate) use config::fuzz as fuzz_config;
 pub use config::{MAX_PROGRAMS, ProtocolVersion};
 pub use features::{Features, Support};
 pub use handle::{Builder, Edit, Xdp};

@@ -180,6 +180,32 @@ pub(super) fn is_usable_scope(scope: &Path) -> bool {
 /// How deep below `xdp` a dispatcher's directory can lie.
 pub(super) const SEARCH_DEPTH: usize = MAX_DEPTH;
 
+/// What a path tells leads back to the same path, and a usable scope stays below `xdp`.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(path: &str) {
+    let netns = |inode| NetnsId { inode, cookie: None, handle: None, boot: String::new() };
+    let path = Path::new(path);
+    let auto = Auto::with_initial(netns(1));
+    for layout in [&Legacy as &dyn PinLayout, &NetnsInode, &auto] {
+        let Some(PinPath { netns_inode, ifindex, dispatcher }) = layout.parse(path) else {
+            continue;
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        assert_eq!(name, Some(directory_name(ifindex, dispatcher).as_str()));
+        if let Some(netns) = netns_inode.map(netns) {
+            let key = PinKey { netns: &netns, ifindex, dispatcher };
+            let back = PinPath { netns_inode, ifindex, dispatcher };
+            assert_eq!(layout.parse(&layout.path(&key)), Some(back));
+        }
+    }
+    if is_usable_scope(path) {
+        assert!(path.is_relative());
+        let is_name = |part| matches!(part, Component::Normal(_));
+        assert!(path.components().all(is_name));
+        assert!(parse_directory_name(&path.to_string_lossy()).is_none());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

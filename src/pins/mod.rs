@@ -16,9 +16,13 @@ mod scope;
 mod store;
 
 pub(crate) use bpffs::Location;
+#[cfg(fuzzing)]
+pub(crate) use layout::fuzz as fuzz_path;
 pub use layout::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub(crate) use lock::{Lock, Patience};
 pub(crate) use scope::Scope;
+#[cfg(fuzzing)]
+pub(crate) use scope::fuzz as fuzz_note;
 pub(crate) use store::{OpenPins, PinnedDispatcher, Staging, Store};
 
 /// Gives a failed file operation its name and path.

@@ -298,6 +298,14 @@ fn decode(text: &str) -> Option<NetnsId> {
     })
 }
 
+/// A note that can be read is written the same way, unless it was written another.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(text: &str) {
+    if let Some(netns) = decode(text) {
+        assert_eq!(decode(&encode(&netns)).as_ref(), Some(&netns));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

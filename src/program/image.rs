@@ -297,6 +297,28 @@ pub(super) fn refusal(kernel: &Kernel, is_component: bool, error: LoadError) -> 
     }
 }
 
+/// Loads an object as libbpf does it, whether or not it could be linked; with values for its first bytes.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(elf: &[u8]) {
+    let kernel = Kernel::default();
+    if super::check::check(elf).is_err() {
+        return;
+    }
+    let Ok(mut object) = kernel.object_open(elf) else { return };
+    let programs = object.programs();
+    let Some(first) = programs.iter().find(|program| program.section.starts_with("xdp")) else {
+        return;
+    };
+    let global = |section: &str| Global { section: section.into(), offset: 0, value: vec![1] };
+    let globals: Vec<_> = object
+        .map_names()
+        .iter()
+        .filter_map(|name| Some(global(&name[name.find('.')?..])))
+        .collect();
+    let target = LoadTarget::Alone { flags: 0, ifindex: 0 };
+    let _ = load_object(&kernel, &mut object, &first.name, &globals, target);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,11 @@ mod test_run;
 pub use actions::ChainActions;
 pub(crate) use btf::{Btf, made_up as made_up_btf};
 pub(crate) use image::LoadTarget;
+#[cfg(fuzzing)]
+pub(crate) use image::fuzz as fuzz_load;
 pub use map::Map;
+#[cfg(fuzzing)]
+pub(crate) use run_config::fuzz as fuzz_btf;
 pub use source::{Program, Select};
 pub(crate) use source::{completed_name, kernel_btf, may_be_cut};
 pub use test_run::{Action, TestRun, TestRunOutcome};

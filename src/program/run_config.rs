@@ -44,6 +44,27 @@ impl RunConfig {
     }
 }
 
+/// Reads everything that the library asks of BTF.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(data: &[u8]) {
+    use super::btf;
+
+    let Ok(btf) = Btf::parse(data.to_vec()) else { return };
+    let mut functions = 0;
+    for id in btf.ids().chain([0, u32::MAX]) {
+        let _ = (btf.members(id), btf.encoded_number(id));
+        if let Some(function) = btf.function_name(id).filter(|_| functions < 16) {
+            functions += 1;
+            let _ = RunConfig::read(&btf, function);
+            let (made_up, ids) = btf::made_up(function, functions);
+            let made_up = Btf::parse(made_up).expect("what is made up can be read");
+            let name = function.replace('\0', "");
+            assert_eq!(made_up.function_name(ids[0]), Some(name.as_str()));
+        }
+    }
+    let _ = (btf.has_section(".ksyms"), btf.variable(".rodata", "blocked_port"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::btf::tests::btf_of;

@@ -379,6 +379,15 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
+/// Reads an answer, and the attributes in it, whatever kind it says it is.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(data: &[u8]) {
+    if let Ok(Answer::Link(info)) = parse(data) {
+        assert!(info.name.len() <= 3 * data.len());
+    }
+    let _ = (link(data), extack(data, NLM_F_ACK_TLVS), extack(data, NLM_F_ACK_TLVS | NLM_F_CAPPED));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

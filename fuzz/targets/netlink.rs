@@ -1,0 +1,4 @@
+//! What the kernel answers over rtnetlink.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| oxdp::fuzzing::netlink(data));
