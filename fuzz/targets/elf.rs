@@ -1,15 +1,16 @@
 //! ELF objects, opened and linked by libbpf: every way to select a program, its global variables and its maps.
 #![no_main]
 
-mod mutate;
+mod objects;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use oxdp::{Error, ErrorKind, Program, Select};
-use std::fs::File;
-use std::os::fd::AsRawFd;
 
 fuzz_target!(|elf: &[u8]| {
-    let free = free_descriptor();
+    objects::closes_all(|| select(elf));
+});
+
+fn select(elf: &[u8]) {
     let only = Program::from_bytes(elf, Select::Only);
     let first = match &only {
         Ok(program) => Some(program.name().to_owned()),
@@ -20,17 +21,11 @@ fuzz_target!(|elf: &[u8]| {
     if let Some(name) = first {
         use_it(Program::from_bytes(elf, Select::Function(&name)));
     }
-    assert_eq!(free_descriptor(), free, "a descriptor is left open");
-});
+}
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    mutate::mutate(data, size, max_size, seed)
+    objects::mutate(data, size, max_size, seed)
 });
-
-/// The lowest one. A leak moves it up.
-fn free_descriptor() -> i32 {
-    File::open("/dev/null").expect("there is /dev/null").as_raw_fd()
-}
 
 fn available(error: &Error) -> &[String] {
     match error.kind() {

@@ -2,16 +2,16 @@
 //! without one. Every bpf(2) call is answered here; the real kernel sees none.
 #![no_main]
 
-mod mutate;
+mod objects;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::arch::asm;
 use std::ffi::{c_int, c_long};
 
-fuzz_target!(|elf: &[u8]| oxdp::fuzzing::load(elf));
+fuzz_target!(|elf: &[u8]| objects::closes_all(|| oxdp::fuzzing::load(elf)));
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    mutate::mutate(data, size, max_size, seed)
+    objects::mutate(data, size, max_size, seed)
 });
 
 const MAP_CREATE: c_long = 0;

@@ -1,4 +1,16 @@
-//! Changes to ELF files.
+//! What the targets of ELF objects share: changes to such files, and a count of descriptors.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+/// Runs `work`, and panics if it leaves a descriptor open.
+pub fn closes_all(work: impl FnOnce()) {
+    // The lowest free one: a leak moves it up.
+    let free = || File::open("/dev/null").expect("there is /dev/null").as_raw_fd();
+    let before = free();
+    work();
+    assert_eq!(free(), before, "a descriptor is left open");
+}
 
 /// Bytes changed blindly seldom get past libelf. Half of the changes are to one field of a header, a symbol, a
 /// relocation, BTF or an instruction, found by the file's own section table.
