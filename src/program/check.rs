@@ -47,6 +47,11 @@ pub(super) fn check(elf: &[u8]) -> Result<(), String> {
     for section in sections.iter().filter(|section| section.name == b".BTF") {
         btf(&sections, section.content)?;
     }
+    let extensions = sections.iter().filter(|section| section.name == b".BTF.ext");
+    if extensions.flat_map(|section| core_offsets(section.content)).any(|at| at % INSTRUCTION != 0)
+    {
+        return Err("a CO-RE relocation within an instruction".into());
+    }
     Ok(())
 }
 
@@ -149,6 +154,32 @@ fn btf(sections: &[Section<'_>], data: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// Places that are to be changed for the running kernel, as far as they can be read. bpf_object__relocate_core() forgets
+/// the memory it holds at one within an instruction.
+fn core_offsets(extension: &[u8]) -> Vec<usize> {
+    let mut offsets = Vec::new();
+    let field = |at| elf::word(extension, at);
+    let part = || {
+        let start = field(4).filter(|header| *header >= 32)?.checked_add(field(24)?)?;
+        extension.get(start..start.checked_add(field(28)?)?)
+    };
+    let Some((size, mut rest)) =
+        part().and_then(|part| Some((elf::word(part, 0)?, part.get(4..)?)))
+    else {
+        return offsets;
+    };
+    // Each section: its name, the number of its records, and the records.
+    while let Some(records) = elf::word(rest, 4).filter(|_| size >= 4) {
+        let Some(end) = records.checked_mul(size).and_then(|length| length.checked_add(8)) else {
+            break;
+        };
+        let Some(section) = rest.get(8..end) else { break };
+        offsets.extend(section.chunks_exact(size).filter_map(|record| elf::word(record, 0)));
+        rest = rest.get(end..).unwrap_or_default();
+    }
+    offsets
+}
+
 impl Section<'_> {
     fn is_code(&self) -> bool {
         self.kind == PROGRAM && self.flags & EXECUTABLE != 0
@@ -240,6 +271,16 @@ mod tests {
         assert_eq!(of(&elf), [(0, size)]);
         elf[header + 0x20..header + 0x28].copy_from_slice(&(size as u64 - 1).to_le_bytes());
         assert!(check(&elf).is_err());
+    }
+
+    #[test]
+    fn core_relocations_are_at_instructions() {
+        // A header of 32 bytes, and behind it one section with two records of 16 bytes.
+        let words: [u32; 19] = [0x1_eb9f, 32, 0, 0, 0, 0, 0, 44, 16, 1, 2, 8, 1, 0, 0, 12, 1, 0, 0];
+        let extension: Vec<_> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(core_offsets(&extension), [8, 12]);
+        assert_eq!(core_offsets(&extension[..70]), [0_usize; 0]);
+        assert_eq!(core_offsets(&[]), [0_usize; 0]);
     }
 
     #[test]

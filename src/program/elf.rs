@@ -10,7 +10,7 @@ pub(super) fn half(data: &[u8], at: usize) -> Option<usize> {
     bytes(data, at).map(u16::from_le_bytes).map(usize::from)
 }
 
-fn word(data: &[u8], at: usize) -> Option<usize> {
+pub(super) fn word(data: &[u8], at: usize) -> Option<usize> {
     bytes(data, at).map(u32::from_le_bytes)?.try_into().ok()
 }
 
