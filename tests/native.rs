@@ -6,7 +6,9 @@
 mod support;
 
 use anyhow::{Result, ensure};
-use oxdp::{ErrorKind, Features, Interface, Mode, Netns, Occupant, Program, Select, Support, Xdp};
+use oxdp::{
+    ErrorKind, Features, Interface, Map, Mode, Netns, Occupant, Policy, Program, Select, Support, Xdp,
+};
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -104,6 +106,38 @@ fn a_foreign_program_is_left_alone() -> Result<()> {
         baseline.assert_restored()?;
     }
     Ok(())
+}
+
+/// Maps that want to be pinned go where they are told to, are found there by the next program, or are not pinned.
+#[test]
+fn maps_are_pinned_where_one_says() -> Result<()> {
+    let bpffs = Bpffs::new()?;
+    let baseline = Baseline::take_in(bpffs.path())?;
+    {
+        let pair = Pair::new("maps", 10)?;
+        let interface = pair.interface()?;
+        let xdp = Xdp::builder().bpffs(bpffs.path()).mount_bpffs(true).policy(Policy::Single);
+        let xdp = xdp.build()?;
+        let maps = bpffs.path().join("maps");
+        let map_of = |pins: Option<&Path>| -> Result<Map> {
+            let mut program = Program::from_file(object("pinned_map.o"), Select::Only)?;
+            program.set_map_pins(pins)?;
+            let outcome = xdp.attach(&interface, &mut program, Mode::Skb)?;
+            let map = program.map("shared_count")?;
+            ensure!(program.set_map_pins(None).is_err(), "too late");
+            xdp.detach(&interface, outcome.single.unwrap().program)?;
+            Ok(map)
+        };
+        map_of(None)?.update(&[0; 4], &7_u64.to_ne_bytes())?;
+        ensure!(!maps.exists());
+        map_of(Some(&maps))?.update(&[0; 4], &8_u64.to_ne_bytes())?;
+        ensure!(maps.join("shared_count").exists());
+        ensure!(map_of(Some(&maps))?.lookup(&[0; 4])? == 8_u64.to_ne_bytes());
+        ensure!(map_of(None)?.lookup(&[0; 4])? == [0; 8]);
+        std::fs::remove_file(maps.join("shared_count"))?;
+        std::fs::remove_dir(maps)?;
+    }
+    baseline.assert_restored()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const OPEN: &str = "open";
@@ -36,8 +36,8 @@ pub enum Select<'a> {
 /// It is loaded by the first [`attach`](crate::Xdp::attach), as a component of a chain or as a program that runs
 /// alone, and stays loaded, even if that attach fails later on: then it can be attached again, to any number of
 /// interfaces. Its maps and the program itself live in the kernel as long as this value or its place in a chain does.
-/// Maps that the object wants pinned by name (`LIBBPF_PIN_BY_NAME`) are pinned by libbpf, at `/sys/fs/bpf`, when the
-/// program is loaded.
+/// Maps that the object wants pinned by name (`LIBBPF_PIN_BY_NAME`) are pinned by libbpf, at `/sys/fs/bpf` or where
+/// [`set_map_pins`](Program::set_map_pins) says, when the program is loaded.
 ///
 /// A clone of a program that is loaded is the same program of the kernel, with the same maps. One of a program that
 /// is not is another program with the same settings, whose code is neither read nor parsed again: clone it for each
@@ -53,6 +53,7 @@ pub struct Program {
     /// Number of instructions in the file.
     size: usize,
     maps: Vec<String>,
+    map_pins: MapPins,
     globals: Vec<Global>,
     loaded: Option<Arc<Loaded>>,
     /// What holds it on interfaces where it runs alone.
@@ -80,6 +81,15 @@ enum Source {
     Object(Arc<Mutex<Option<Object>>>),
     /// It is in the kernel, and nothing else is known.
     Kernel,
+}
+
+/// Where maps go that the object wants pinned by name.
+#[derive(Clone, Debug)]
+enum MapPins {
+    /// Where libbpf, or who opened the object, has put them.
+    AsOpened,
+    Nowhere,
+    Below(PathBuf),
 }
 
 /// Sections of global variables, as libbpf names them.
@@ -190,6 +200,7 @@ impl Program {
             btf: btf.map(Arc::new),
             size: 0,
             maps: Vec::new(),
+            map_pins: MapPins::AsOpened,
             globals: Vec::new(),
             links: Vec::new(),
             loaded: Some(Arc::new(Loaded { program: fd, info, maps: Vec::new() })),
@@ -280,6 +291,21 @@ impl Program {
         }
         let section = (*section).to_owned();
         self.globals.push(Global { section, offset, value: value.to_owned() });
+        Ok(())
+    }
+
+    /// Says where maps that the object wants pinned by name (`LIBBPF_PIN_BY_NAME`) are pinned when the program is
+    /// loaded, in place of `/sys/fs/bpf`: in `directory`, which must be in a bpf file system and is made if its parent is
+    /// there; with `None`, nowhere. A map that is pinned there already is used in place of a new one, if it fits.
+    ///
+    /// The pins stay when the program goes, also where it was loaded for an attach that failed later on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyLoaded`]
+    #[doc(alias = "pin_root_path")]
+    pub fn set_map_pins(&mut self, directory: Option<&Path>) -> Result<()> {
+        self.must_not_be_loaded("choose where to pin the maps of")?;
+        self.map_pins = directory.map_or(MapPins::Nowhere, |path| MapPins::Below(path.to_owned()));
         Ok(())
     }
 
@@ -384,6 +410,11 @@ impl Program {
         target: LoadTarget<'_>,
     ) -> Result<std::result::Result<Loaded, LoadError>> {
         let by_libbpf = |object: &mut Object| {
+            match &self.map_pins {
+                MapPins::AsOpened => Ok(()),
+                MapPins::Nowhere => object.pin_maps(None),
+                MapPins::Below(directory) => object.pin_maps(Some(directory)),
+            }?;
             image::load_object(kernel, object, &self.name, &self.globals, target)
                 .map_err(|error| LoadError { source: error.source, log: error.said })
         };
@@ -473,6 +504,7 @@ impl Opened {
             btf: self.btf,
             size: entry.instructions,
             maps: self.maps,
+            map_pins: MapPins::AsOpened,
             globals: Vec::new(),
             loaded: None,
             links: Vec::new(),

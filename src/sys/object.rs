@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Once;
 
@@ -269,6 +271,22 @@ impl Object {
             last = unsafe { bpf_sys::bpf_object__next_map(self.0.as_ptr(), last) };
             NonNull::new(last)
         })
+    }
+
+    /// Has the maps that are to be pinned pinned in `directory`, or nowhere. Before loading.
+    pub(crate) fn pin_maps(&mut self, directory: Option<&Path>) -> io::Result<()> {
+        for map in self.raw_maps() {
+            // SAFETY: the map belongs to the open object.
+            if unsafe { bpf_sys::bpf_map__pin_path(map.as_ptr()) }.is_null() {
+                continue;
+            }
+            let path = directory.map(|directory| directory.join(map_name(map)));
+            let path = path.map(|path| CString::new(path.as_os_str().as_bytes())).transpose()?;
+            let raw = path.as_ref().map_or(std::ptr::null(), |path| path.as_ptr());
+            // SAFETY: as above; raw is NULL or ends in NUL, and libbpf copies it.
+            check(unsafe { bpf_sys::bpf_map__set_pin_path(map.as_ptr(), raw) })?;
+        }
+        Ok(())
     }
 
     /// Names of the object's maps.
