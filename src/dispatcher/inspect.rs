@@ -45,6 +45,8 @@ impl Occupant {
 pub struct Chain {
     /// Program id of the dispatcher.
     pub dispatcher: u32,
+    /// Hash over the dispatcher's instructions.
+    pub tag: [u8; 8],
     /// Protocol version: 1, 2 or 3.
     pub version: u8,
     /// Where it runs.
@@ -154,6 +156,7 @@ pub(super) struct LiveForeign {
 pub(super) struct LiveDispatcher {
     pub(super) program: OwnedFd,
     pub(super) id: u32,
+    pub(super) tag: [u8; 8],
     pub(super) mode: Mode,
     pub(super) config: Config,
 }
@@ -208,6 +211,7 @@ impl LiveChain {
         };
         Chain {
             dispatcher: self.dispatcher.id,
+            tag: self.dispatcher.tag,
             version: self.dispatcher.config.version,
             mode: self.dispatcher.mode,
             attached_by,
@@ -274,6 +278,7 @@ pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Fou
         Some(config) => Found::Dispatcher(LiveDispatcher {
             program,
             id: attached.program,
+            tag: info.tag,
             mode: attached.mode,
             config,
         }),
