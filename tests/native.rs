@@ -7,7 +7,8 @@ mod support;
 
 use anyhow::{Result, ensure};
 use oxdp::{
-    ErrorKind, Features, Interface, Map, Mode, Netns, Occupant, Policy, Program, Select, Support, Xdp,
+    ErrorKind, Features, Interface, Map, Mode, Netns, Occupant, Policy, Program, Select, Support,
+    Xdp,
 };
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
