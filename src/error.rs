@@ -369,11 +369,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.kind.io().map(|error| error as _)
-    }
-}
+/// Its cause is part of its text, and told by [`kind`](Error::kind), so it is no [`source`](StdError::source) besides.
+impl StdError for Error {}
 
 /// Gives a bare cause its operation and object.
 pub(crate) trait Context<T> {
@@ -396,7 +393,7 @@ mod tests {
         let error = Err::<(), _>(cause).during("pin", "/sys/fs/bpf/xdp").unwrap_err();
         assert_eq!(error.to_string(), "pin /sys/fs/bpf/xdp: No space left on device (os error 28)");
         assert_eq!(error.errno(), Some(libc::ENOSPC));
-        assert!(error.source().is_some());
+        assert!(error.source().is_none(), "it would be told twice");
     }
 
     #[test]

@@ -320,3 +320,61 @@ fn child_with_environment() -> Result<()> {
     }
     Ok(())
 }
+
+/// iproute2 makes `xdp` a link to a directory of its own in a bpf file system that it finds empty.
+#[test]
+fn a_bpffs_that_iproute2_was_first_in_is_usable() -> Result<()> {
+    let bpffs = Bpffs::new()?;
+    let (xdp, pair) = (bpffs.xdp()?, Pair::new("first", 10)?);
+    let interface = pair.interface()?;
+    // Refused or not, this mounts it; it is made empty again.
+    let _ = xdp.attach(&interface, &mut counter()?, Mode::Skb);
+    if xdp.inspect(&interface)? != Occupant::Empty {
+        xdp.detach_all(&interface)?;
+    }
+    std::fs::remove_dir(bpffs.path().join("xdp"))?;
+    std::fs::create_dir(bpffs.path().join("tc"))?;
+    std::os::unix::fs::symlink("tc", bpffs.path().join("xdp"))?;
+    let mut alone = counter()?;
+    xdp.edit(&interface).insert(&mut alone).policy(Policy::Single).mode(Mode::Skb).commit()?;
+    ensure!(matches!(xdp.inspect(&interface)?, Occupant::Foreign(_)));
+    xdp.detach(&interface, support::id(&alone))?;
+    if let Ok(outcome) = xdp.attach(&interface, &mut counter()?, Mode::Skb) {
+        let pins = outcome.pins.unwrap();
+        ensure!(pins.starts_with(bpffs.path().join("tc")), "{}", pins.display());
+        xdp.detach_all(&interface)?;
+    }
+    std::fs::remove_file(bpffs.path().join("xdp"))?;
+    std::os::unix::fs::symlink("/tmp", bpffs.path().join("xdp"))?;
+    let error = xdp.attach(&interface, &mut counter()?, Mode::Skb).unwrap_err();
+    ensure!(matches!(error.kind(), ErrorKind::UnexpectedPin { .. }), "{error}");
+    Ok(())
+}
+
+/// With a dispatcher where that can be, without one where not; and then it says why.
+#[test]
+fn auto_says_why_there_is_no_chain() -> Result<()> {
+    let bpffs = Bpffs::new()?;
+    let baseline = Baseline::take_in(bpffs.path())?;
+    {
+        let (xdp, pair) = (bpffs.xdp()?, Pair::new("auto", 10)?);
+        let interface = pair.interface()?;
+        let mut program = counter()?;
+        let edit = xdp.edit(&interface).insert(&mut program).policy(Policy::Auto);
+        let outcome = edit.mode(Mode::Native).commit()?;
+        match (&Features::probe()?.freplace, &outcome.single) {
+            (Support::Yes, None) => ensure!(outcome.dispatcher.is_some(), "{outcome:?}"),
+            (Support::No(why), Some(single)) => {
+                ensure!(
+                    single.why == *why && single.program == support::id(&program),
+                    "{outcome:?}"
+                );
+                ensure!(outcome.dispatcher.is_none() && pair.through(7777)? == 10);
+            }
+            (freplace, _) => anyhow::bail!("{freplace}, and yet {outcome:?}"),
+        }
+        xdp.detach(&interface, support::id(&program))?;
+        ensure!(xdp.inspect(&interface)? == Occupant::Empty);
+    }
+    baseline.assert_restored()
+}

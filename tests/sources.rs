@@ -6,7 +6,7 @@
 mod support;
 
 use anyhow::{Context, Result, bail, ensure};
-use oxdp::{ChainActions, ErrorKind, LibbpfObject, Mode, Policy, Program, Select};
+use oxdp::{ChainActions, ErrorKind, Legacy, LibbpfObject, Mode, Policy, Program, Select, Xdp};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -205,4 +205,72 @@ fn a_program_that_was_loaded_otherwise_is_refused() -> Result<()> {
 
 const fn libc_enoent() -> i32 {
     2
+}
+
+/// A component in slot 0 of a dispatcher, as a library of old would have put it there: loaded, linked and pinned.
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "one object, from its opening to its end")]
+fn put_into_slot(dispatcher: &Program, pins: &Path) -> Result<()> {
+    use std::ffi::CString;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    let path = CString::new(object("udp_filter.o").to_str().context("path")?)?;
+    let done = |result: i32| ensure_done(result);
+    // SAFETY: the path ends in NUL, and what libbpf answers is used and closed here only, each piece while the object
+    // is open.
+    unsafe {
+        let object = libbpf_sys::bpf_object__open(path.as_ptr());
+        ensure!(!object.is_null(), "bpf_object__open");
+        let program = libbpf_sys::bpf_object__next_program(object, std::ptr::null_mut());
+        done(libbpf_sys::bpf_program__set_type(program, libbpf_sys::BPF_PROG_TYPE_EXT))?;
+        done(libbpf_sys::bpf_program__set_expected_attach_type(program, 0))?;
+        let target = dispatcher.fd()?.as_raw_fd();
+        done(libbpf_sys::bpf_program__set_attach_target(program, target, c"prog0".as_ptr()))?;
+        done(libbpf_sys::bpf_object__load(object))?;
+        let fd = libbpf_sys::bpf_program__fd(program);
+        let link = libbpf_sys::bpf_link_create(fd, 0, 0, std::ptr::null());
+        done(link)?;
+        let link = OwnedFd::from_raw_fd(link);
+        for (name, fd) in [("prog0-prog", fd), ("prog0-link", link.as_raw_fd())] {
+            let pin = CString::new(pins.join(name).to_str().context("path")?)?;
+            done(libbpf_sys::bpf_obj_pin(fd, pin.as_ptr()))?;
+        }
+        libbpf_sys::bpf_object__close(object);
+    }
+    Ok(())
+}
+
+fn ensure_done(result: i32) -> Result<()> {
+    ensure!(result >= 0, "{}", std::io::Error::from_raw_os_error(-result));
+    Ok(())
+}
+
+/// A chain of the first version is read, told as what it is, and taken off; but no program is added to it.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_chain_of_version_1_is_read() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let pair = Pair::new("old", 10)?;
+        let interface = pair.interface()?;
+        let xdp = Xdp::builder().mount_bpffs(true).layout(Legacy).build()?;
+        let mut dispatcher = program("dispatcher_v1.o")?;
+        let mut config = [0_u8; 84];
+        (config[0], config[4], config[7], config[44]) = (1, 1 << 2, 1 << 7, 77);
+        dispatcher.set_global("conf", &config)?;
+        let edit = xdp.edit(&interface).insert(&mut dispatcher).policy(Policy::Single);
+        edit.mode(Mode::Native).commit()?;
+        let name = format!("dispatch-{}-{}", interface.index(), id(&dispatcher));
+        let pins = Path::new(BPFFS).join("xdp").join(name);
+        std::fs::create_dir_all(&pins)?;
+        put_into_slot(&dispatcher, &pins)?;
+
+        let old = chain(&xdp, &interface)?;
+        ensure!(old.version == 1 && old.is_whole() && old.pins == Some(pins), "{old:?}");
+        ensure!(names(&old) == ["udp_filter"] && old.members[0].priority == 77, "{old:?}");
+        ensure!(old.members[0].actions == ChainActions::PASS && !old.members[0].has_frags);
+        let error = xdp.attach(&interface, &mut counter()?, Mode::Native).unwrap_err();
+        ensure!(matches!(error.kind(), ErrorKind::ProtocolVersion { found: 1 }), "{error}");
+        ensure!(chain(&xdp, &interface)? == old);
+        xdp.detach_all(&interface)?;
+    }
+    baseline.assert_restored()
 }

@@ -39,10 +39,11 @@ impl Location {
         }
         let directory = self.path.join(DIRECTORY);
         match kernel.mkdir(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(denied("make directory", &directory, error))
+            Ok(()) => Ok(directory),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                resolve(kernel, directory)
             }
-            _ => Ok(directory),
+            Err(error) => Err(denied("make directory", &directory, error)),
         }
     }
 
@@ -67,7 +68,7 @@ impl Location {
     /// The `xdp` directory as it is, which may be not at all. Changes nothing.
     pub(crate) fn look(&self, kernel: &Kernel) -> Result<PathBuf> {
         if is_bpffs(kernel, &self.path)? {
-            Ok(self.path.join(DIRECTORY))
+            resolve(kernel, self.path.join(DIRECTORY))
         } else {
             Err(self.missing())
         }
@@ -75,6 +76,26 @@ impl Location {
 
     fn missing(&self) -> Error {
         Error::new("find bpffs at", self.path.display(), ErrorKind::NoBpffs(self.path.clone()))
+    }
+}
+
+/// The directory behind `xdp`. iproute2 makes that a symbolic link to a directory of its own, `tc`, in a bpf file system
+/// that it finds empty; C libxdp follows it, so its chains lie there.
+fn resolve(kernel: &Kernel, directory: PathBuf) -> Result<PathBuf> {
+    match kernel.readlink(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(directory),
+        // It is no link.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(directory),
+        Err(error) => Err(denied("look at", &directory, error)),
+        Ok(_) => {
+            let behind = kernel.canonicalize(&directory).at("follow", &directory)?;
+            if is_bpffs(kernel, &behind)? {
+                return Ok(behind);
+            }
+            let what = format!("leads out of the bpf file system, to {}", behind.display());
+            let kind = ErrorKind::UnexpectedPin { path: directory.clone(), what };
+            Err(Error::new("follow", directory.display(), kind))
+        }
     }
 }
 

@@ -70,6 +70,12 @@ impl Kernel {
         Ok(fs::read_link(path)?.to_string_lossy().into_owned())
     }
 
+    /// The path without symbolic links.
+    pub(crate) fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.step("realpath")?;
+        fs::canonicalize(path)
+    }
+
     /// The entries of `path`, sorted by name, names that are not UTF-8 left out: no program of the
     /// protocol makes such names.
     pub(crate) fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {

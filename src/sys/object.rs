@@ -457,12 +457,18 @@ impl Kernel {
     pub(crate) fn object_open(&self, elf: &[u8]) -> Result<Object, ObjectError> {
         let opened = listen(|| {
             self.step("bpf_object__open_mem")?;
-            // SAFETY: elf is as long as the size beside it, and libbpf copies what it keeps.
+            let options = bpf_sys::bpf_object_open_opts {
+                sz: size_of::<bpf_sys::bpf_object_open_opts>() as bpf_sys::size_t,
+                // Or libbpf would ask the kernel for a token each time.
+                bpf_token_path: c"".as_ptr(),
+                ..Default::default()
+            };
+            // SAFETY: elf is as long as the size beside it, options are live, and libbpf copies what it keeps.
             let object = unsafe {
                 bpf_sys::bpf_object__open_mem(
                     elf.as_ptr().cast(),
                     elf.len() as bpf_sys::size_t,
-                    std::ptr::null(),
+                    &raw const options,
                 )
             };
             NonNull::new(object).ok_or_else(io::Error::last_os_error)
