@@ -251,7 +251,7 @@ fn fragments_and_long_names() -> Result<()> {
         xdp.attach(&interface, &mut frags, Mode::Native)?;
         let alone = chain(&xdp, &interface)?;
         ensure!(names(&alone) == ["frags_pass_with_a_long_name"], "{alone:?}");
-        ensure!(alone.has_frags == kernel_at_least(5, 18)?, "{alone:?}");
+        ensure!(alone.has_frags == support::kernel_at_least(5, 18)?, "{alone:?}");
         ensure!(alone.members[0].has_frags);
         xdp.attach(&interface, &mut counter()?, Mode::Native)?;
         let both = chain(&xdp, &interface)?;
@@ -259,13 +259,6 @@ fn fragments_and_long_names() -> Result<()> {
         xdp.detach_all(&interface)?;
     }
     baseline.assert_restored()
-}
-
-fn kernel_at_least(major: u32, minor: u32) -> Result<bool> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut parts = release.split(['.', '-']).map(str::parse::<u32>);
-    let mut part = || parts.next().context("a release of two numbers")?.context("a number");
-    Ok((part()?, part()?) >= (major, minor))
 }
 
 #[test]

@@ -70,16 +70,17 @@ impl Drop for Namespace {
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) near: Namespace,
-    /// Held for as long as the wire is needed.
-    far: Namespace,
+    pub(crate) far: Namespace,
     sender: UdpSocket,
 }
 
 /// Name of the interface at the near end.
 pub(crate) const UPLINK: &str = "uplink";
-const NEAR: &str = "10.77.0.1";
+/// Name of the interface at the far end.
+pub(crate) const WIRE: &str = "wire";
+pub(crate) const NEAR: &str = "10.77.0.1";
 const FAR: &str = "10.77.0.2";
-const NEAR_MAC: &str = "02:00:00:00:77:01";
+pub(crate) const NEAR_MAC: &str = "02:00:00:00:77:01";
 const FAR_MAC: &str = "02:00:00:00:77:02";
 
 impl Pair {
@@ -90,10 +91,10 @@ impl Pair {
         let (n, f) = (&near.name, &far.name);
         ip(&format!(
             "-n {n} link add {UPLINK} index {ifindex} address {NEAR_MAC} numrxqueues 1 numtxqueues 1 \
-             type veth peer name wire address {FAR_MAC} numrxqueues 1 numtxqueues 1 netns {f}"
+             type veth peer name {WIRE} address {FAR_MAC} numrxqueues 1 numtxqueues 1 netns {f}"
         ))?;
         for (netns, device, own, other, mac) in
-            [(n, UPLINK, NEAR, FAR, FAR_MAC), (f, "wire", FAR, NEAR, NEAR_MAC)]
+            [(n, UPLINK, NEAR, FAR, FAR_MAC), (f, WIRE, FAR, NEAR, NEAR_MAC)]
         {
             ip(&format!("-n {netns} addr add {own}/24 dev {device}"))?;
             ip(&format!("-n {netns} link set {device} up"))?;
