@@ -260,7 +260,9 @@ impl Xdp {
     /// of it to this. One that is a component runs in a dispatcher of its own.
     ///
     /// # Errors
-    /// `EINVAL` for a packet that cannot be, `EINTR` if a signal came; those of loading the program.
+    /// `EINVAL` for a packet that cannot be, an ingress queue that is not there, or live frames on a kernel before 5.18;
+    /// `E2BIG` for a batch that is too large; `EMSGSIZE` for a packet that is too long for a kernel before 5.18;
+    /// [`ErrorKind::NoInterface`] for the ingress; `EINTR` if a signal came; those of loading the program.
     #[doc(alias = "xdp_program__test_run")]
     pub fn test_run(&self, program: &mut Program, run: &TestRun<'_>) -> Result<TestRunOutcome> {
         if program.info().is_none() {

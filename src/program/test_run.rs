@@ -5,14 +5,17 @@ use crate::sys::Kernel;
 use crate::sys::bpf::RunSpec;
 use libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES;
 use std::fmt;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// The most by which a program can make a packet longer, in bytes: the room before and behind it in a test run's
 /// page (net/bpf/test_run.c).
 const GROWTH: usize = 4096;
-/// What a test run takes least, in bytes: an Ethernet header.
+/// What a test run takes least, in bytes: an Ethernet header. Kernels before 5.18 take less.
 const SMALLEST: usize = 14;
+/// How many live frames the kernel handles at a time when it is not told.
+const BATCH: u32 = 64;
 
 /// A verdict on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +81,8 @@ pub struct TestRun<'a> {
 }
 
 impl<'a> TestRun<'a> {
-    /// One run on `packet`, from its Ethernet header on; at least 14 bytes.
+    /// One run on `packet`, from its Ethernet header on: at least 14 bytes, and before kernel 5.18, where a packet has
+    /// no fragments, at most a page less 576.
     pub fn new(packet: &'a [u8]) -> Self {
         Self { packet, repeat: 1, live: None, ingress: 0, queue: 0 }
     }
@@ -91,18 +95,18 @@ impl<'a> TestRun<'a> {
     }
 
     /// Says that the packet came in by this receive queue of the interface with this ifindex, in the namespace where
-    /// the run takes place; without it, by the namespace's loopback.
+    /// the run takes place (kernel 5.15); without it, by the namespace's loopback.
     pub fn ingress(mut self, ifindex: u32, queue: u32) -> Self {
         (self.ingress, self.queue) = (ifindex, queue);
         self
     }
 
     /// Makes the packets real (`BPF_F_TEST_XDP_LIVE_FRAMES`, kernel 5.18): what the program says is done to each, so
-    /// that `XDP_TX` and `XDP_REDIRECT` send it. They are handled `batch` at a time, at most 256; 0 leaves it to the
-    /// kernel (64). There is no output then, and the verdict is that of no packet.
+    /// that `XDP_TX` and `XDP_REDIRECT` send it. They are handled `batch` at a time, at most 256; 0 means 64. There is
+    /// no output then, and the verdict is that of no packet.
     ///
-    /// Packets are made once and used again: what the program changed is as it left it in the last use, and one that
-    /// is longer than a page less 768 bytes is refused.
+    /// Packets are made once and used again: what the program, or whoever got it, changed is as it was left in the last
+    /// use. One has at most a page less 688 bytes, and less 728 on older kernels (6.1).
     pub fn live_frames(mut self, batch: u32) -> Self {
         self.live = Some(batch);
         self
@@ -125,21 +129,14 @@ impl<'a> TestRun<'a> {
             &mut RunSpec {
                 data: self.packet,
                 output: &mut output,
-                context: if self.ingress == 0 { &[] } else { &context },
+                context: if (self.ingress, self.queue) == (0, 0) { &[] } else { &context },
                 repeat: self.repeat,
                 flags: if self.live.is_some() { BPF_F_TEST_XDP_LIVE_FRAMES } else { 0 },
-                batch: self.live.unwrap_or(0),
+                // Never 0 for live frames: kernels before 5.18 refuse a batch, but overlook the flag.
+                batch: self.live.map_or(0, |batch| if batch == 0 { BATCH } else { batch }),
             },
         );
-        let result = result.map_err(|source| match source.raw_os_error() {
-            Some(libc::EPERM) => ErrorKind::NoPrivilege { needs: "CAP_NET_ADMIN and CAP_BPF" },
-            Some(libc::EINVAL) => {
-                let message = self.why_invalid().into();
-                ErrorKind::Os { source, message }
-            }
-            _ => source.into(),
-        });
-        let result = result.during("test", what)?;
+        let result = result.map_err(|error| self.cause(error)).during("test", what)?;
         output.truncate(result.size as usize);
         Ok(TestRunOutcome {
             action: Action::from(result.verdict),
@@ -149,13 +146,39 @@ impl<'a> TestRun<'a> {
         })
     }
 
+    fn cause(&self, source: io::Error) -> ErrorKind {
+        let message = match source.raw_os_error() {
+            Some(libc::EPERM) => {
+                return ErrorKind::NoPrivilege { needs: "CAP_NET_ADMIN and CAP_BPF" };
+            }
+            Some(libc::ENODEV) => return ErrorKind::NoInterface,
+            Some(libc::EINVAL) => self.why_invalid(),
+            Some(libc::E2BIG) if self.live.is_some() => "a batch has at most 256 packets",
+            // A packet of more fragments than there can be (17 pages) is told so.
+            Some(libc::ENOMEM) if self.packet.len() > usize::from(u16::MAX) => {
+                "the packet is too long, or memory is short"
+            }
+            Some(libc::EMSGSIZE) => "the packet is too long for this kernel",
+            _ => "",
+        };
+        ErrorKind::Os { source, message: message.into() }
+    }
+
+    /// The kernel does not say which.
     fn why_invalid(&self) -> &'static str {
-        if self.packet.len() < SMALLEST {
-            "a packet has at least 14 bytes"
-        } else if self.live.is_some() {
-            "the packet is too long, the batch above 256, or the kernel older than 5.18"
-        } else {
-            "the packet is too long, or there is no such ingress interface or queue"
+        let has_ingress = (self.ingress, self.queue) != (0, 0);
+        match self.live {
+            _ if self.packet.len() < SMALLEST => "a packet has at least 14 bytes",
+            Some(_) if has_ingress => {
+                "the packet is too long, there is no such ingress queue, or this kernel is older than 5.18 and has no live frames"
+            }
+            Some(_) => {
+                "the packet is too long, or this kernel is older than 5.18 and has no live frames"
+            }
+            None if has_ingress => {
+                "the packet is too long, there is no such ingress queue, or this kernel is older than 5.15 and takes none"
+            }
+            None => "the packet is too long, or the program is not for test runs",
         }
     }
 }
