@@ -8,7 +8,6 @@
 
 #![allow(clippy::print_stdout, reason = "the picture is the point")]
 
-#[allow(dead_code, reason = "shared with the tests, which need more of it")]
 #[path = "../tests/support/lab.rs"]
 #[allow(dead_code, reason = "shared with the tests, which need more of it")]
 mod lab;
