@@ -278,7 +278,7 @@ fn fragments_are_lost_by_whom_and_needed_for_large_packets() -> Result<()> {
         ensure!(back.has_frags == has_frags);
         xdp.detach_all(&interface)?;
 
-        for (netns, device) in [(pair.near.name.as_str(), "uplink"), (pair.far_name(), "wire")] {
+        for (netns, device) in [(&pair.near.name, "uplink"), (&pair.far.name, "wire")] {
             ip(&format!("-n {netns} link set {device} mtu 5000"))?;
         }
         let refused = |name: &str, attached: oxdp::Result<oxdp::Outcome>| -> Result<()> {

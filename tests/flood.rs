@@ -15,7 +15,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::lab::{NEAR, NEAR_MAC, Pair, UPLINK, WIRE, ip, soon};
-use support::{Baseline, counter, kernel_at_least, seen};
+use support::{Baseline, counter, kernel, seen};
 
 const NEAR_6: &str = "fd77::1";
 const FAR_6: &str = "fd77::2";
@@ -115,7 +115,7 @@ impl Summary {
 
 /// Whether this kernel has live frames; if not, that it is said.
 fn has_live_frames(lab: &Lab) -> Result<bool> {
-    if kernel_at_least(5, 18)? {
+    if kernel()? >= (5, 18) {
         return Ok(true);
     }
     lab.fails(&format!("--to {NEAR} --count 10"), "older than 5.18")?;

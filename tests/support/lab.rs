@@ -111,11 +111,6 @@ impl Pair {
         Ok(Interface::by_name(&self.near.netns, UPLINK)?)
     }
 
-    /// Name of the namespace at the far end, where the interface is called `wire`.
-    pub(crate) fn far_name(&self) -> &str {
-        &self.far.name
-    }
-
     /// A socket at the near end for what gets through to `port`.
     pub(crate) fn listen(&self, port: u16) -> Result<UdpSocket> {
         let socket = self.near.netns.run(|| UdpSocket::bind((NEAR, port)))??;

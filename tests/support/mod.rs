@@ -67,14 +67,6 @@ pub(crate) fn names(chain: &Chain) -> Vec<&str> {
     members.map(|member| member.component.as_ref().map_or("-", |c| c.name.as_str())).collect()
 }
 
-/// Whether the running kernel is at least this one.
-pub(crate) fn kernel_at_least(major: u32, minor: u32) -> Result<bool> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut parts = release.split(['.', '-']).map(str::parse::<u32>);
-    let mut part = || parts.next().context("a release of two numbers")?.context("a number");
-    Ok((part()?, part()?) >= (major, minor))
-}
-
 /// Everything below the protocol's directory in the machine's bpffs.
 pub(crate) fn pins() -> Result<Vec<PathBuf>> {
     pins_in(Path::new(BPFFS))
