@@ -251,7 +251,7 @@ fn fragments_and_long_names() -> Result<()> {
         xdp.attach(&interface, &mut frags, Mode::Native)?;
         let alone = chain(&xdp, &interface)?;
         ensure!(names(&alone) == ["frags_pass_with_a_long_name"], "{alone:?}");
-        ensure!(alone.has_frags == support::(kernel()? >= (5, 18)), "{alone:?}");
+        ensure!(alone.has_frags == (support::kernel()? >= (5, 18)), "{alone:?}");
         ensure!(alone.members[0].has_frags);
         xdp.attach(&interface, &mut counter()?, Mode::Native)?;
         let both = chain(&xdp, &interface)?;
