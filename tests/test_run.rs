@@ -123,7 +123,7 @@ fn the_ingress_is_what_was_said() -> Result<()> {
     let packet = packet();
     let mut run = |run: TestRun<'_>| pair.near.netns.run(|| xdp.test_run(&mut tells, &run));
     ensure!(ingress(&run(TestRun::new(&packet))??) == Some((1, 0)), "loopback");
-    if !(kernel()? >= (5, 15)) {
+    if kernel()? < (5, 15) {
         let error = run(TestRun::new(&packet).ingress(10, 0))?.unwrap_err();
         return is_os(&error, libc::EINVAL, "older than 5.15");
     }
@@ -145,7 +145,7 @@ fn packets_that_cannot_be_are_refused() -> Result<()> {
     for size in [14, 15, 1500, 3520] {
         ensure!(run(size)?.packet.len() == size);
     }
-    if !(kernel()? >= (5, 18)) {
+    if kernel()? < (5, 18) {
         return is_os(&run(3521).unwrap_err(), libc::EMSGSIZE, "too long for this kernel");
     }
     // Of several fragments.
@@ -173,7 +173,7 @@ fn what_is_attached_is_run() -> Result<()> {
         xdp.attach(&interface, &mut counter, Mode::Native)?;
         let outcome = xdp.test_run_attached(&interface, &run.clone().repeat(5))?;
         ensure!(outcome.action == Action::Pass && seen(&counter)? == 5, "{outcome:?}");
-        if (kernel()? >= (5, 15)) {
+        if kernel()? >= (5, 15) {
             let run = run.clone().ingress(interface.index(), 0);
             ensure!(xdp.test_run_attached(&interface, &run)?.action == Action::Pass);
         }
@@ -213,7 +213,7 @@ fn live_frames_are_real_packets() -> Result<()> {
             }
             let error = send(run.clone().live_frames(257))?.unwrap_err();
             is_os(&error, libc::E2BIG, "at most 256")?;
-            let longest = if (kernel()? >= (6, 12)) { 3408 } else { 3368 };
+            let longest = if kernel()? >= (6, 12) { 3408 } else { 3368 };
             let (fits, is_too_long) = (vec![0; longest], vec![0; longest + 1]);
             send(TestRun::new(&fits).live_frames(0))??;
             let error = send(TestRun::new(&is_too_long).live_frames(0))?.unwrap_err();
