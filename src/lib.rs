@@ -2,8 +2,8 @@
 //!
 //! The kernel runs one XDP program per interface. `oxdp` puts a *dispatcher* there, which calls up to ten
 //! component programs in the order of their priorities; each is an extension program (freplace) in a slot of
-//! the dispatcher, and goes on living in bpffs when the process ends. The protocol is that of C libxdp, and
-//! chains made by it are read here. What C libxdp cannot do: many network namespaces on one bpffs. Here the
+//! the dispatcher, and goes on living in bpffs when the process ends. The protocol is that of C libxdp, which works on the
+//! same chains. What C libxdp cannot do: many network namespaces on one bpffs. Here the
 //! namespace is part of the pin's path, by way of a [`PinLayout`].
 //!
 //! ```no_run
