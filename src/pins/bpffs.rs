@@ -68,7 +68,7 @@ impl Location {
     /// The `xdp` directory as it is, which may be not at all. Changes nothing.
     pub(crate) fn look(&self, kernel: &Kernel) -> Result<PathBuf> {
         if is_bpffs(kernel, &self.path)? {
-            resolve(kernel, self.path.join(DIRECTORY))
+            Ok(self.path.join(DIRECTORY))
         } else {
             Err(self.missing())
         }
@@ -83,7 +83,6 @@ impl Location {
 /// that it finds empty; C libxdp follows it, so its chains lie there.
 fn resolve(kernel: &Kernel, directory: PathBuf) -> Result<PathBuf> {
     match kernel.readlink(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(directory),
         // It is no link.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(directory),
         Err(error) => Err(denied("look at", &directory, error)),
