@@ -291,7 +291,7 @@ fn the_first_attach_that_is_overtaken_starts_over() -> Result<()> {
         let pair = Pair::new("first", 10)?;
         let interface = pair.interface()?;
         for _ in 0..RACES {
-            let other = interface.clone();
+            let other = pair.interface()?;
             let plan = Arc::new(Plan::interrupt("RTM_SETLINK", move || {
                 let legacy = Xdp::builder().layout(Legacy).build().unwrap();
                 legacy.attach(&other, &mut filter(BLOCKED).unwrap(), Mode::Native).unwrap();
@@ -415,7 +415,7 @@ fn a_chain_replaced_while_it_is_looked_for_is_not_damaged() -> Result<()> {
         let interface = pair.interface()?;
         let legacy = Xdp::builder().mount_bpffs(true).layout(Legacy).build()?;
         legacy.attach(&interface, &mut filter(BLOCKED)?, Mode::Native)?;
-        let (owner, other) = (legacy.clone(), interface.clone());
+        let (owner, other) = (legacy.clone(), pair.interface()?);
         let plan = Arc::new(Plan::interrupt("BPF_MAP_LOOKUP_ELEM", move || {
             owner.attach(&other, &mut counter().unwrap(), Mode::Native).unwrap();
         }));
