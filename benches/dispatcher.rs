@@ -72,11 +72,13 @@ enum Only {
 /// The libraries that we are compared to, and the version that each writes.
 const LIBRARIES: [(&str, ProtocolVersion); 2] =
     [("1.3", ProtocolVersion::V2), ("1.6", ProtocolVersion::V3)];
-/// Before each round: what went in the round before is freed by the kernel later on, and not on this one's account. The
+/// Before an attach: what went in the round before is freed by the kernel later on, and not on this one's account. The
 /// peers pause as long.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Before each turn, so that nobody pays for what another's turn has left to the kernel.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Rounds that are timed in a row before it is somebody else's turn.
-const TURN: usize = 4;
+const TURN: usize = 8;
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -139,10 +141,12 @@ fn attaches(xdp: &Xdp, rounds: usize) -> Result<()> {
         let mut peers = [peer(&pair, 0)?, peer(&pair, 1)?];
         let (mut ours, mut swaps, mut theirs) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
         while ours.len() < rounds {
+            std::thread::sleep(SETTLE);
             let (took, swapped) = our_attaches(xdp, &interface, length)?;
             ours.extend(took);
             swaps.extend(swapped);
             for (peer, times) in peers.iter_mut().zip(&mut theirs) {
+                std::thread::sleep(SETTLE);
                 times.extend(their_attaches(peer, length)?);
             }
         }
@@ -236,13 +240,14 @@ fn reads(rounds: usize) -> Result<()> {
         let mut peer = peer(&pair, which)?;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         while ours.len() < rounds {
+            std::thread::sleep(SETTLE);
             for _ in 0..TURN {
-                std::thread::sleep(PAUSE);
                 let start = Instant::now();
                 let chain = support::chain(&xdp, &interface)?;
                 ours.push(start.elapsed());
                 ensure!(chain.members.len() == 10 && chain.is_whole());
             }
+            std::thread::sleep(SETTLE);
             theirs.extend(nanoseconds(&peer.tell(&format!("bench-read {UPLINK} {TURN}"))?)?);
         }
         let (own, other) = (median(&mut ours)?, median(&mut theirs)?);

@@ -22,7 +22,7 @@
 #define MAX_WORDS 64
 #define MAX_PROGRAMS 16
 #define MAX_FAILURES 32
-/* Before each round: what went in the one before is freed by the kernel later on, and not on this one's account. */
+/* Before each attach: what went in the one before is freed by the kernel later on, and not on this one's account. */
 #define BENCH_PAUSE_US 50000
 #define CHURN_LIMIT_S 900
 #define CHURN_PAUSE_US 20000
@@ -572,7 +572,6 @@ static int bench_read(int count, char **words)
 		err = parse_number(words[1], ULONG_MAX, &rounds);
 	while (!err && rounds--) {
 		close_leaks();
-		usleep(BENCH_PAUSE_US);
 		start = now_ns();
 		err = read_chain(ifindex, &sum);
 		if (!err)
