@@ -180,8 +180,8 @@ pub enum ErrorKind {
         message: String,
     },
 
-    /// The chain is attached in another mode than the one asked for.
-    #[error("the chain is attached in {attached} mode, not {asked}")]
+    /// What is attached is so in another mode than the one asked for.
+    #[error("what is there is attached in {attached} mode, not {asked}")]
     ModeConflict {
         /// The mode that the chain has.
         attached: &'static str,

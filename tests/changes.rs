@@ -227,6 +227,39 @@ fn a_program_alone_and_a_chain_keep_out_of_each_other_s_way() -> Result<()> {
     baseline.assert_restored()
 }
 
+/// Whose mode counts, and that a policy is one for what comes, not for what is there.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn what_is_there_is_changed_as_what_it_is() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let (xdp, pair) = (xdp()?, Pair::new("asis", 10)?);
+        let interface = pair.interface()?;
+        let alone = Xdp::builder().policy(Policy::Single).build()?;
+        for mode in [Mode::Skb, Mode::Native] {
+            let (mut first, mut second) = (counter()?, filter(7777)?);
+            alone.attach(&interface, &mut first, mode)?;
+            let other = if mode == Mode::Skb { Mode::Native } else { Mode::Skb };
+            let edit = xdp.edit(&interface).insert(&mut second).replace_foreign(id(&first));
+            let error = edit.mode(other).commit().unwrap_err();
+            ensure!(matches!(error.kind(), ErrorKind::ModeConflict { .. }), "{error}");
+            let edit = alone.edit(&interface).insert(&mut second).replace_foreign(id(&first));
+            let replaced = edit.commit()?;
+            ensure!(replaced.mode == mode && replaced.replaced == first.id(), "{replaced:?}");
+            let mut third = filter(7777)?;
+            let edit = xdp.edit(&interface).insert(&mut third).replace_foreign(id(&second));
+            let chained = edit.commit()?;
+            ensure!(chained.mode == mode && chained.dispatcher.is_some(), "{chained:?}");
+            ensure!(pair.through(7777)? == 0);
+            alone.edit(&interface).set_priority(id(&third), 3).commit()?;
+            ensure!(chain(&xdp, &interface)?.members[0].priority == 3);
+            alone.detach(&interface, id(&third))?;
+            ensure!(xdp.inspect(&interface)? == Occupant::Empty);
+        }
+    }
+    baseline.assert_restored()
+}
+
 /// A dispatcher whose link is somebody else's alone, pinned nowhere, is not taken over.
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]

@@ -329,11 +329,12 @@ impl Xdp {
         let is_on_device = request.mode == Mode::Hardware;
         match policy {
             Policy::Chain => Ok(Way::Chain),
+            // What is to be changed is what it is.
+            _ if !request.inserts() => Ok(Way::Chain),
             Policy::Single if self.is_by_environment => {
                 single("LIBXDP_SKIP_DISPATCHER is set in the environment")
             }
             Policy::Single => single("it was asked for"),
-            Policy::Auto if !request.inserts() => Ok(Way::Chain),
             Policy::Auto if is_on_device => single("a device runs no dispatcher"),
             Policy::Auto if request.programs.iter().any(|program| program.is_loaded_alone()) => {
                 single("the program is loaded to run alone")

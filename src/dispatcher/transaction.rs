@@ -247,10 +247,6 @@ impl<'a> Transaction<'a> {
             Some(chain) => self.changeable(chain, operation)?,
             None => request.version,
         };
-        if let Some(chain) = chain {
-            request.mode = compatible(chain.dispatcher.mode, request.mode)
-                .during(operation, self.interface)?;
-        }
         let before: Vec<Planned> = chain.map(kept).unwrap_or_default();
         let coming = |index: usize| Some(added(index, request.programs.get(index)?));
         let planned = edit::apply(before, request.steps(), coming);
@@ -266,7 +262,18 @@ impl<'a> Transaction<'a> {
             }
             self.must_stay_bound(chain, &plan, operation)?;
         }
-        self.replace((operation, lock), present, &plan, version, request)
+        let mode = self.mode(operation, present, request.mode)?;
+        self.replace((operation, lock), present, &plan, (version, mode), request)
+    }
+
+    /// The mode of a change: that of what is attached, which must not be another than the one asked for.
+    fn mode(&self, operation: &'static str, present: &Present, asked: Mode) -> Result<Mode> {
+        let attached = match present {
+            Present::Nothing => return Ok(asked),
+            Present::Chain(chain) => chain.dispatcher.mode,
+            Present::Foreign(foreign) => foreign.description.mode,
+        };
+        compatible(attached, asked).during(operation, self.interface)
     }
 
     /// The version of a chain that is whole and can be written.
@@ -344,7 +351,7 @@ impl<'a> Transaction<'a> {
         (operation, lock): (&'static str, &Lock),
         present: &Present,
         plan: &Plan,
-        version: ProtocolVersion,
+        (version, mode): (ProtocolVersion, Mode),
         request: &mut Request<'_>,
     ) -> Result<Option<Outcome>> {
         let Some(store) = self.store else { return Ok(None) };
@@ -357,7 +364,7 @@ impl<'a> Transaction<'a> {
             staging.pin_attachment(lock, link.as_fd())?;
         }
         let new = Known { fd: dispatcher.program.as_fd(), id: dispatcher.id };
-        let way = (request.mode, request.attach_by);
+        let way = (mode, request.attach_by);
         let (swap, link) = self.swap_in(operation, new, present, held, way);
         if let (Some(link), Present::Nothing) = (&link, present) {
             self.keep_link(lock, &staging, link)?;
@@ -375,7 +382,7 @@ impl<'a> Transaction<'a> {
                 dispatcher: Some(dispatcher.id),
                 single: None,
                 replaced: present.id(),
-                mode: self.chosen(request.mode),
+                mode: self.chosen(mode),
                 has_frags: dispatcher.config.has_frags,
                 is_device_bound: dispatcher.config.is_device_bound,
                 downgrades: plan.downgrades(&dispatcher.config),
@@ -450,14 +457,14 @@ impl<'a> Transaction<'a> {
         if !is_insert {
             return Err(only_one());
         }
-        let downgrades = self.load_alone(program, request.mode)?;
+        let mode = self.mode(ATTACH, present, request.mode)?;
+        let downgrades = self.load_alone(program, mode)?;
         let info = program.info().ok_or(ErrorKind::NotLoaded).during(ATTACH, self.interface)?;
         let (id, is_device_bound) = (info.id, program.is_device_bound());
         let has_frags = program.has_frags() && downgrades.is_empty();
         let lacks_frags = if has_frags { Vec::new() } else { vec![program.name().to_owned()] };
         let fd = program.fd()?.try_clone_to_owned().during(ATTACH, self.interface)?;
         let new = Known { fd: fd.as_fd(), id };
-        let mode = request.mode;
         let (swap, link) = self.swap_in(ATTACH, new, present, None, (mode, request.attach_by));
         match swap {
             Swap::Lost => Ok(None),
@@ -637,7 +644,6 @@ fn blamed(error: Error, plan: &Plan) -> Error {
     error.blaming(lacking.map(|planned| planned.rank.name.clone()).collect())
 }
 
-/// The mode of a change to a chain: that of the chain, which must not be another than the one asked for.
 fn compatible(attached: Mode, asked: Mode) -> std::result::Result<Mode, ErrorKind> {
     if asked == Mode::Unspecified || asked == attached {
         return Ok(attached);
