@@ -5,6 +5,7 @@
 //! Owns the wire format, the order of programs, and the one transaction that changes a chain. Holds no state
 //! between calls: what the kernel and bpffs say is all there is. In libxdp: `struct xdp_multiprog`.
 
+mod alone;
 mod code;
 mod config;
 mod edit;

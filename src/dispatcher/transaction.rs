@@ -8,14 +8,13 @@ use super::config::{ProtocolVersion, SlotConfig};
 use super::edit::{self, Step};
 use super::inspect::{self, Found, LiveChain, LiveForeign, LiveProgram};
 use super::load::{self, Dispatcher, Loader};
-use super::outcome::{Outcome, Single};
-use super::plan::{ChainFeature, Downgrade, DowngradeCause, Origin, Plan, Planned, Rank, RankKind};
+use super::outcome::Outcome;
+use super::plan::{Origin, Plan, Planned, Rank, RankKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Attachment, Interface, Known, Link, Linked, Mode, Swap};
 use crate::pins::{Lock, Scope, Staging, Store};
 use crate::program::{LoadTarget, Program};
 use crate::sys::Kernel;
-use libbpf_sys::{BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -23,7 +22,7 @@ use std::time::Duration;
 
 /// How often a change is tried when others change the interface in between.
 const ATTEMPTS: u32 = 10;
-const ATTACH: &str = "attach to";
+pub(super) const ATTACH: &str = "attach to";
 const DETACH: &str = "detach from";
 const CHANGE: &str = "change the chain on";
 
@@ -73,7 +72,7 @@ impl Request<'_> {
 
 /// What is on the interface when a change begins.
 #[derive(Debug)]
-enum Present {
+pub(super) enum Present {
     Nothing,
     Chain(LiveChain),
     Foreign(LiveForeign),
@@ -82,10 +81,10 @@ enum Present {
 /// One change to one interface.
 pub(super) struct Transaction<'a> {
     loader: &'a Loader,
-    kernel: &'a Kernel,
+    pub(super) kernel: &'a Kernel,
     /// None where there is no bpf file system: some changes need none.
     store: Option<&'a Store>,
-    interface: &'a Interface,
+    pub(super) interface: &'a Interface,
     attachment: Attachment<'a>,
     way: &'a Way,
 }
@@ -267,7 +266,12 @@ impl<'a> Transaction<'a> {
     }
 
     /// The mode of a change: that of what is attached, which must not be another than the one asked for.
-    fn mode(&self, operation: &'static str, present: &Present, asked: Mode) -> Result<Mode> {
+    pub(super) fn mode(
+        &self,
+        operation: &'static str,
+        present: &Present,
+        asked: Mode,
+    ) -> Result<Mode> {
         let attached = match present {
             Present::Nothing => return Ok(asked),
             Present::Chain(chain) => chain.dispatcher.mode,
@@ -405,7 +409,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Puts `new` in the place of what is there, the way that is held; on an empty interface, the way asked for.
-    fn swap_in(
+    pub(super) fn swap_in(
         &self,
         operation: &'static str,
         new: Known<'_>,
@@ -443,89 +447,9 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Attaches the one program of the request without a dispatcher.
-    fn single(
-        &self,
-        present: &Present,
-        request: &mut Request<'_>,
-        why: &str,
-    ) -> Result<Option<Outcome>> {
-        let refused = |kind| Error::new(ATTACH, self.interface, kind);
-        let only_one = || refused(ErrorKind::OnlyOne { why: why.to_owned() });
-        let is_insert = *request.steps() == [Step::Insert(0)];
-        let [program] = request.programs.as_mut_slice() else { return Err(only_one()) };
-        if !is_insert {
-            return Err(only_one());
-        }
-        let mode = self.mode(ATTACH, present, request.mode)?;
-        let downgrades = self.load_alone(program, mode)?;
-        let info = program.info().ok_or(ErrorKind::NotLoaded).during(ATTACH, self.interface)?;
-        let (id, is_device_bound) = (info.id, program.is_device_bound());
-        let has_frags = program.has_frags() && downgrades.is_empty();
-        let lacks_frags = if has_frags { Vec::new() } else { vec![program.name().to_owned()] };
-        let fd = program.fd()?.try_clone_to_owned().during(ATTACH, self.interface)?;
-        let new = Known { fd: fd.as_fd(), id };
-        let (swap, link) = self.swap_in(ATTACH, new, present, None, (mode, request.attach_by));
-        match swap {
-            Swap::Lost => Ok(None),
-            Swap::Failed(error) => Err(error.blaming(lacks_frags)),
-            Swap::Unknown(error) => Err(error),
-            Swap::Done => {
-                program.keep(link.clone());
-                Ok(Some(Outcome {
-                    single: Some(Single { program: id, why: why.to_owned() }),
-                    replaced: present.id(),
-                    has_frags,
-                    is_device_bound,
-                    downgrades,
-                    link,
-                    ..Outcome::empty(id, self.chosen(mode))
-                }))
-            }
-        }
-    }
-
-    /// Loads a program that is to run alone. On a kernel before 5.18 it goes without fragments, and says so.
-    fn load_alone(&self, program: &mut Program, mode: Mode) -> Result<Vec<Downgrade>> {
-        let is_bound = program.is_device_bound();
-        let bound = if is_bound { BPF_F_XDP_DEV_BOUND_ONLY } else { 0 };
-        let ifindex = if is_bound || mode == Mode::Hardware { self.interface.index() } else { 0 };
-        let has_frags = program.has_frags();
-        let refused = |error: Error| match (mode, error.errno()) {
-            (Mode::Hardware, Some(libc::EINVAL | libc::EOPNOTSUPP)) => Error::new(
-                ATTACH,
-                self.interface,
-                ErrorKind::ModeUnsupported {
-                    mode: mode.name(),
-                    source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
-                    message: format!("the device takes no programs: {error}"),
-                },
-            ),
-            _ => error,
-        };
-        let mut load = |flags| {
-            let target = LoadTarget::Alone { flags: flags | bound, ifindex };
-            let loaded = if ifindex == 0 {
-                program.load(self.kernel, target)
-            } else {
-                self.interface.netns().enter(self.kernel, || program.load(self.kernel, target))?
-            };
-            loaded.map_err(refused)
-        };
-        if !has_frags {
-            return load(0).map(|()| Vec::new());
-        }
-        match load(BPF_F_XDP_HAS_FRAGS) {
-            Err(error) if error.errno() == Some(libc::EINVAL) => load(0).map(|()| {
-                vec![Downgrade { feature: ChainFeature::Frags, cause: DowngradeCause::Kernel }]
-            }),
-            other => other.map(|()| Vec::new()),
-        }
-    }
-
     /// The mode that the kernel chose where the caller left it to it. The change is done: a failure to ask is
     /// none of the change.
-    fn chosen(&self, asked: Mode) -> Mode {
+    pub(super) fn chosen(&self, asked: Mode) -> Mode {
         if asked != Mode::Unspecified {
             return asked;
         }
@@ -623,7 +547,7 @@ impl Present {
         }
     }
 
-    fn id(&self) -> Option<u32> {
+    pub(super) fn id(&self) -> Option<u32> {
         self.known().map(|known| known.id)
     }
 }

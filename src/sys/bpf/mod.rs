@@ -1,12 +1,15 @@
 //! Thin bpf(2) calls: one method, one command, one system call.
 
 mod attr;
+mod link;
+
+pub(crate) use link::LinkKind;
 
 use super::Kernel;
 use super::fs::c_path;
 use attr::{
-    BtfLoadAttr, IdAttr, InfoAttr, LinkCreateAttr, LinkUpdateAttr, MapCreateAttr, MapElementAttr,
-    NAME_LENGTH, ObjectAttr, ProgramLoadAttr, TestRunAttr, XdpLinkAttr,
+    BtfLoadAttr, IdAttr, InfoAttr, MapCreateAttr, MapElementAttr, NAME_LENGTH, ObjectAttr,
+    ProgramLoadAttr, TestRunAttr,
 };
 use libbpf_sys as bpf_sys;
 use std::ffi::CStr;
@@ -40,28 +43,6 @@ pub(crate) struct ProgramInfo {
     pub(crate) ifindex: u32,
     /// BTF type id of the entry function, where the program has BTF.
     pub(crate) function_type: Option<u32>,
-}
-
-/// What the kernel tells of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LinkInfo {
-    pub(crate) id: u32,
-    pub(crate) program: u32,
-    pub(crate) kind: LinkKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LinkKind {
-    /// Holds a program on an interface; ifindex 0 once that is gone.
-    Xdp {
-        ifindex: u32,
-    },
-    /// Holds an extension program in a function of another program; zeroes before kernel 5.13.
-    Tracing {
-        target: u32,
-        function: u32,
-    },
-    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -514,91 +495,6 @@ impl Kernel {
         }
     }
 
-    /// `BPF_LINK_CREATE` of an extension program into function `btf_id` of `target`.
-    pub(crate) fn link_extension(
-        &self,
-        program: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        btf_id: u32,
-    ) -> io::Result<OwnedFd> {
-        self.step("BPF_LINK_CREATE")?;
-        let mut attr = LinkCreateAttr {
-            prog_fd: raw(program),
-            target_fd: raw(target),
-            target_btf_id: btf_id,
-            ..Default::default()
-        };
-        // SAFETY: LinkCreateAttr is what BPF_LINK_CREATE reads, and holds no pointer.
-        unsafe { bpf_fd(bpf_sys::BPF_LINK_CREATE, &mut attr) }
-    }
-
-    /// `BPF_LINK_CREATE` of an XDP program onto an interface of the calling thread's namespace: `EBUSY` if
-    /// anything is attached there. Kernel 5.9.
-    pub(crate) fn link_xdp(
-        &self,
-        program: BorrowedFd<'_>,
-        ifindex: u32,
-        flags: u32,
-    ) -> io::Result<OwnedFd> {
-        self.step("BPF_LINK_CREATE of XDP")?;
-        let mut attr = XdpLinkAttr {
-            prog_fd: raw(program),
-            target_ifindex: ifindex,
-            attach_type: bpf_sys::BPF_XDP,
-            flags,
-        };
-        // SAFETY: XdpLinkAttr is what BPF_LINK_CREATE reads, and holds no pointer.
-        unsafe { bpf_fd(bpf_sys::BPF_LINK_CREATE, &mut attr) }
-    }
-
-    /// `BPF_LINK_UPDATE`: puts `new` in the place of `old`; `EPERM` if it is not `old` that the link holds.
-    pub(crate) fn link_update(
-        &self,
-        link: BorrowedFd<'_>,
-        new: BorrowedFd<'_>,
-        old: BorrowedFd<'_>,
-    ) -> io::Result<()> {
-        self.step("BPF_LINK_UPDATE")?;
-        let mut attr = LinkUpdateAttr {
-            link_fd: raw(link),
-            new_prog_fd: raw(new),
-            flags: bpf_sys::BPF_F_REPLACE,
-            old_prog_fd: raw(old),
-        };
-        // SAFETY: LinkUpdateAttr is what BPF_LINK_UPDATE reads, and holds no pointer.
-        unsafe { bpf(bpf_sys::BPF_LINK_UPDATE, &mut attr) }.map(drop)
-    }
-
-    /// `BPF_LINK_DETACH`: takes the program off, though the link goes on to exist. Kernel 5.9.
-    pub(crate) fn link_detach(&self, link: BorrowedFd<'_>) -> io::Result<()> {
-        self.step("BPF_LINK_DETACH")?;
-        let mut attr = LinkUpdateAttr { link_fd: raw(link), ..Default::default() };
-        // SAFETY: the command reads only link_fd; the rest is zero.
-        unsafe { bpf(bpf_sys::BPF_LINK_DETACH, &mut attr) }.map(drop)
-    }
-
-    /// `BPF_LINK_GET_FD_BY_ID`
-    pub(crate) fn link_by_id(&self, id: u32) -> io::Result<OwnedFd> {
-        self.step("BPF_LINK_GET_FD_BY_ID")?;
-        fd_by_id(bpf_sys::BPF_LINK_GET_FD_BY_ID, id)
-    }
-
-    /// `BPF_OBJ_GET_INFO_BY_FD` of a link.
-    pub(crate) fn link_info(&self, link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-        self.step("BPF_OBJ_GET_INFO_BY_FD")?;
-        let mut info = RawLinkInfo::default();
-        // SAFETY: RawLinkInfo starts as bpf_link_info does and is as long as all that a kernel may write into
-        // it with its pointers NULL.
-        unsafe { object_info(link, &mut info) }?;
-        let [first, second, third, ..] = info.detail;
-        let kind = match info.kind {
-            bpf_sys::BPF_LINK_TYPE_XDP => LinkKind::Xdp { ifindex: first },
-            bpf_sys::BPF_LINK_TYPE_TRACING => LinkKind::Tracing { target: second, function: third },
-            _ => LinkKind::Other,
-        };
-        Ok(LinkInfo { id: info.id, program: info.program, kind })
-    }
-
     /// `BPF_PROG_TEST_RUN`
     pub(crate) fn test_run(
         &self,
@@ -678,17 +574,6 @@ fn fd_by_id(command: bpf_sys::bpf_cmd, id: u32) -> io::Result<OwnedFd> {
     let mut attr = IdAttr { id, ..Default::default() };
     // SAFETY: the BPF_*_GET_FD_BY_ID commands read only the id and the flags.
     unsafe { bpf_fd(command, &mut attr) }
-}
-
-/// `struct bpf_link_info`: its head, and the words of whatever kind the link is.
-#[repr(C, align(8))]
-#[derive(Default)]
-struct RawLinkInfo {
-    kind: u32,
-    id: u32,
-    program: u32,
-    padding: u32,
-    detail: [u32; 28],
 }
 
 /// `BPF_OBJ_GET_INFO_BY_FD`; how many bytes the kernel knows of this kind of object, up to the size of `I`.
