@@ -118,6 +118,36 @@ fn hostile_pins_are_refused_by_name() -> Result<()> {
     baseline.assert_restored()
 }
 
+/// Pins of slots that the chain does not have: of no account to who reads it, and gone with the others.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn pins_of_more_slots_than_there_are_do_no_harm() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let (xdp, pair) = (xdp()?, Pair::new("extra", 10)?);
+        let interface = pair.interface()?;
+        let mut first = filter(7777)?;
+        xdp.attach(&interface, &mut first, Mode::Native)?;
+        let before = chain(&xdp, &interface)?;
+        let pins = before.pins.clone().unwrap();
+        for name in ["prog1-prog", "prog9-prog", "prog9-link"] {
+            first.pin(pins.join(name))?;
+        }
+        ensure!(chain(&xdp, &interface)? == before, "{:?}", chain(&xdp, &interface)?);
+        let outcome = xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+        ensure!(outcome.leftover.is_none() && !pins.exists(), "{outcome:?}");
+        ensure!(chain(&xdp, &interface)?.is_whole() && pair.through(7777)? == 0);
+        // In place of the link that holds the dispatcher: a program is none.
+        let pins = chain(&xdp, &interface)?.pins.unwrap();
+        first.pin(pins.join("xdp-link"))?;
+        ensure!(chain(&xdp, &interface)?.is_whole());
+        xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+        ensure!(!pins.exists());
+        xdp.detach_all(&interface)?;
+    }
+    baseline.assert_restored()
+}
+
 /// The lock is the one that C libxdp takes: flock(2) on the directory.
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]
