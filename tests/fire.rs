@@ -130,7 +130,7 @@ fn their_changes(library: &str, pair: &Pair, seed: usize) -> Result<(usize, Vec<
             _ => bail!("libxdp {library}: {line}"),
         }
     }
-    ensure!(changes == CHANGES, "libxdp {library} made {changes} changes only");
+    ensure!(changes >= CHANGES, "libxdp {library} made {changes} changes only");
     Ok((changes, failures))
 }
 
@@ -190,7 +190,7 @@ fn change_at_random(interface: &Interface, xdp: &Xdp, seed: u64, changes: usize)
             },
         };
         // So that C libxdp, which gives up where it meets another's change, has its chance too.
-        std::thread::sleep(Duration::from_millis(next(40).into()));
+        std::thread::sleep(Duration::from_millis(next(200).into()));
         match result {
             Ok(_) => (own, done) = (after, done + 1),
             // Ten races lost in a row is a documented answer, and nothing has changed: the next try will do.

@@ -25,7 +25,7 @@
 /* Before each attach: what went in the one before is freed by the kernel later on, and not on this one's account. */
 #define BENCH_PAUSE_US 50000
 #define CHURN_LIMIT_S 900
-#define CHURN_PAUSE_US 20000
+#define CHURN_PAUSE_US 400000
 #define XDP_ACTIONS 31 /* bit 31 of a chain-call mask is the dispatcher's own */
 
 static const char *const action_names[] = { "aborted", "drop", "pass", "tx", "redirect" };
