@@ -76,8 +76,9 @@ pub enum ErrorKind {
         is_component: bool,
     },
 
-    /// The object that the program was taken from is used up by a load that failed.
-    #[error("a failed load has used the object up; open it again")]
+    /// The libbpf object that the program was taken from is used up: it has been loaded, for a clone of the program, or
+    /// a load of it has failed.
+    #[error("its libbpf object has been loaded already, or a load has failed; open it again")]
     SpentObject,
 
     /// The program is loaded, and what was to be set can only be set before.
@@ -128,6 +129,16 @@ pub enum ErrorKind {
         link: u32,
         /// Id of the program.
         program: u32,
+    },
+
+    /// Several links hold the program on interfaces of this number, in different namespaces, and the kernel does not tell
+    /// which is whose. Nothing was changed.
+    #[error("links {} hold program {program} on interfaces of this number, and which is this one's is not told; let go of the link itself", list(.links))]
+    AmbiguousLink {
+        /// Id of the program.
+        program: u32,
+        /// Ids of the links.
+        links: Vec<u32>,
     },
 
     /// Several programs, or a change to one of several, without a dispatcher.
@@ -211,7 +222,7 @@ pub enum ErrorKind {
     #[error("not attached here")]
     NotAttached,
 
-    /// The program is not attached to the interface, neither in its chain nor alone.
+    /// The program is not in the interface's chain.
     #[error("program {id} is not attached here")]
     NotInChain {
         /// The id that was given.

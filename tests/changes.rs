@@ -227,6 +227,49 @@ fn a_program_alone_and_a_chain_keep_out_of_each_other_s_way() -> Result<()> {
     baseline.assert_restored()
 }
 
+/// The kernel does not tell whose link is whose: the same program, held by links on interfaces of the same number.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_link_in_another_namespace_is_not_taken_for_ours() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let (xdp, pair, other) = (xdp()?, Pair::new("one", 10)?, Pair::new("two", 10)?);
+        let (here, there) = (pair.interface()?, other.interface()?);
+        let mut guard = filter(7777)?;
+        for interface in [&here, &there] {
+            let edit = xdp.edit(interface).insert(&mut guard).policy(Policy::Single);
+            edit.attach_by(AttachBy::Link).mode(Mode::Native).commit()?;
+        }
+        let error = xdp.detach(&there, id(&guard)).unwrap_err();
+        ensure!(matches!(error.kind(), ErrorKind::AmbiguousLink { links, .. } if links.len() == 2));
+        ensure!(pair.through(7777)? == 0 && other.through(7777)? == 0);
+        drop(guard);
+        let empty = || Ok(xdp.inspect(&here)? == Occupant::Empty);
+        ensure!(support::lab::soon(empty)? && xdp.inspect(&there)? == Occupant::Empty);
+
+        // Taken off and put on again and again, it keeps no links that hold nothing.
+        let mut guard = filter(7777)?;
+        let descriptors = || -> Result<usize> { Ok(std::fs::read_dir("/proc/self/fd")?.count()) };
+        let mut before = None;
+        for _ in 0..5 {
+            let edit = xdp.edit(&here).insert(&mut guard).policy(Policy::Single);
+            edit.attach_by(AttachBy::Link).commit()?;
+            let now = descriptors()?;
+            ensure!(*before.get_or_insert(now) == now, "{now} descriptors, {before:?} before");
+            xdp.detach(&here, id(&guard))?;
+        }
+        // What cancels itself is nothing.
+        let mut counted = counter()?;
+        xdp.attach(&here, &mut counted, Mode::Native)?;
+        xdp.detach_all(&here)?;
+        let known = id(&counted);
+        let error = xdp.edit(&here).insert(&mut counted).remove(known).commit().unwrap_err();
+        ensure!(matches!(error.kind(), ErrorKind::NotAttached), "{error}");
+        ensure!(xdp.inspect(&here)? == Occupant::Empty);
+    }
+    baseline.assert_restored()
+}
+
 /// Whose mode counts, and that a policy is one for what comes, not for what is there.
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]

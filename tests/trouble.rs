@@ -103,8 +103,15 @@ fn hostile_pins_are_refused_by_name() -> Result<()> {
             matches!(error.kind(), ErrorKind::UnexpectedPin { path, .. } if *path == pin),
             "{error}"
         );
-        std::fs::rename(&pin, pins.join("prog0-link"))?;
-        std::fs::rename(pins.join("kept"), &pin)?;
+        let error = xdp.detach(&interface, id(&counter)).unwrap_err();
+        ensure!(matches!(error.kind(), ErrorKind::UnexpectedPin { .. }), "{error}");
+        // The whole chain can be taken off all the same, and put there again.
+        let outcome = xdp.detach_all(&interface)?;
+        ensure!(outcome.leftover.as_ref() == Some(&pins), "{outcome:?}");
+        std::fs::remove_file(pins.join("kept"))?;
+        std::fs::remove_dir(&pins)?;
+        xdp.attach(&interface, &mut counter, Mode::Native)?;
+        let pins = chain(&xdp, &interface)?.pins.unwrap();
         std::os::unix::fs::symlink("/etc/passwd", pins.join("foreign"))?;
         ensure!(chain(&xdp, &interface)?.is_whole());
         let outcome = xdp.detach_all(&interface)?;

@@ -6,8 +6,7 @@ use super::plan::{ChainFeature, Downgrade, DowngradeCause};
 use super::transaction::{ATTACH, Present, Request, Transaction};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{Known, Mode, Swap};
-use crate::program::{LoadTarget, Program};
-use libbpf_sys::{BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS};
+use crate::program::Program;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -27,10 +26,12 @@ impl Transaction<'_> {
             return Err(only_one());
         }
         let mode = self.mode(ATTACH, present, request.mode)?;
-        let downgrades = self.load_alone(program, mode)?;
+        self.load_alone(program, mode)?;
         let info = program.info().ok_or(ErrorKind::NotLoaded).during(ATTACH, self.interface)?;
-        let (id, is_device_bound) = (info.id, program.is_device_bound());
-        let has_frags = program.has_frags() && downgrades.is_empty();
+        let id = info.id;
+        let (has_frags, is_device_bound) = program.runs_with();
+        let lost = Downgrade { feature: ChainFeature::Frags, cause: DowngradeCause::Kernel };
+        let downgrades = if program.has_frags() && !has_frags { vec![lost] } else { Vec::new() };
         let lacks_frags = if has_frags { Vec::new() } else { vec![program.name().to_owned()] };
         let fd = program.fd()?.try_clone_to_owned().during(ATTACH, self.interface)?;
         let new = Known { fd: fd.as_fd(), id };
@@ -40,7 +41,7 @@ impl Transaction<'_> {
             Swap::Failed(error) => Err(error.blaming(lacks_frags)),
             Swap::Unknown(error) => Err(error),
             Swap::Done => {
-                program.keep(link.clone());
+                program.keep(self.kernel, link.clone());
                 Ok(Some(Outcome {
                     single: Some(Single { program: id, why: why.to_owned() }),
                     replaced: present.id(),
@@ -54,41 +55,27 @@ impl Transaction<'_> {
         }
     }
 
-    /// Loads a program that is to run alone. On a kernel before 5.18 it goes without fragments, and says so.
-    fn load_alone(&self, program: &mut Program, mode: Mode) -> Result<Vec<Downgrade>> {
-        let is_bound = program.is_device_bound();
-        let bound = if is_bound { BPF_F_XDP_DEV_BOUND_ONLY } else { 0 };
-        let ifindex = if is_bound || mode == Mode::Hardware { self.interface.index() } else { 0 };
-        let has_frags = program.has_frags();
-        let refused = |error: Error| match (mode, error.errno()) {
-            (Mode::Hardware, Some(libc::EINVAL | libc::EOPNOTSUPP)) => Error::new(
-                ATTACH,
-                self.interface,
-                ErrorKind::ModeUnsupported {
-                    mode: mode.name(),
-                    source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
-                    message: format!("the device takes no programs: {error}"),
-                },
-            ),
-            _ => error,
-        };
-        let mut load = |flags| {
-            let target = LoadTarget::Alone { flags: flags | bound, ifindex };
-            let loaded = if ifindex == 0 {
-                program.load(self.kernel, target)
-            } else {
-                self.interface.netns().enter(self.kernel, || program.load(self.kernel, target))?
+    /// Loads a program that is to run alone; where it is to be bound to the device, or run there, in its namespace.
+    fn load_alone(&self, program: &mut Program, mode: Mode) -> Result<()> {
+        let is_for_device = program.is_device_bound() || mode == Mode::Hardware;
+        if !is_for_device {
+            return program.load_alone(self.kernel, 0);
+        }
+        let load = || program.load_alone(self.kernel, self.interface.index());
+        let loaded = self.interface.netns().enter(self.kernel, load)?;
+        loaded.map_err(|error| {
+            let is_verifier_s =
+                matches!(error.kind(), ErrorKind::Rejected { log, .. } if !log.is_empty());
+            let is_device_s = matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP));
+            if mode != Mode::Hardware || is_verifier_s || !is_device_s {
+                return error;
+            }
+            let kind = ErrorKind::ModeUnsupported {
+                mode: mode.name(),
+                source: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+                message: format!("the device takes no programs: {error}"),
             };
-            loaded.map_err(refused)
-        };
-        if !has_frags {
-            return load(0).map(|()| Vec::new());
-        }
-        match load(BPF_F_XDP_HAS_FRAGS) {
-            Err(error) if error.errno() == Some(libc::EINVAL) => load(0).map(|()| {
-                vec![Downgrade { feature: ChainFeature::Frags, cause: DowngradeCause::Kernel }]
-            }),
-            other => other.map(|()| Vec::new()),
-        }
+            Error::new(ATTACH, self.interface, kind)
+        })
     }
 }

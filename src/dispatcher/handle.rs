@@ -10,7 +10,7 @@ use super::transaction::{Request, Transaction, Way};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Attachment, Interface, Mode};
 use crate::pins::{Auto, Location, Patience, PinLayout, Store};
-use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome};
+use crate::program::{ChainActions, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
 use libbpf_sys::BPF_PROG_TYPE_EXT;
 use std::os::fd::AsFd;
@@ -163,8 +163,8 @@ impl Xdp {
     /// [`ErrorKind::ModeConflict`], [`ErrorKind::ModeUnsupported`], [`ErrorKind::MtuTooLarge`],
     /// [`ErrorKind::ProtocolVersion`], [`ErrorKind::HeldByLink`],
     /// [`ErrorKind::Rejected`], [`ErrorKind::NoFreplace`], [`ErrorKind::NoPrivilege`],
-    /// [`ErrorKind::NoBpffs`], [`ErrorKind::NoInterface`], [`ErrorKind::LockTimeout`],
-    /// [`ErrorKind::Contended`]; with [`Policy::Single`] [`ErrorKind::ChainAttached`] and [`ErrorKind::OnlyOne`].
+    /// [`ErrorKind::NoBpffs`], [`ErrorKind::UnexpectedPin`], [`ErrorKind::BadLayout`], [`ErrorKind::SpentObject`],
+    /// [`ErrorKind::NoInterface`], [`ErrorKind::LockTimeout`], [`ErrorKind::Contended`]; with [`Policy::Single`] [`ErrorKind::ChainAttached`] and [`ErrorKind::OnlyOne`].
     #[doc(alias = "xdp_program__attach")]
     pub fn attach(
         &self,
@@ -191,7 +191,8 @@ impl Xdp {
     /// last; or a program that runs there without a dispatcher.
     ///
     /// # Errors
-    /// [`ErrorKind::NotAttached`] if there is no program, [`ErrorKind::NotInChain`] if it is another; else as
+    /// [`ErrorKind::NotAttached`] if there is no program, [`ErrorKind::NotInChain`] if it is not in the chain,
+    /// [`ErrorKind::ForeignProgram`] if another one runs there without a dispatcher, [`ErrorKind::AmbiguousLink`]; else as
     /// [`attach`](Xdp::attach).
     #[doc(alias = "xdp_program__detach")]
     pub fn detach(&self, interface: &Interface, program: u32) -> Result<Outcome> {
@@ -229,7 +230,8 @@ impl Xdp {
     /// is read again.
     ///
     /// # Errors
-    /// [`ErrorKind::NoInterface`]; [`ErrorKind::NoPrivilege`]; [`ErrorKind::Contended`].
+    /// [`ErrorKind::NoInterface`]; [`ErrorKind::NoPrivilege`]; [`ErrorKind::Contended`]; [`ErrorKind::UnexpectedPin`] for
+    /// a pin of something that is no component; [`ErrorKind::AmbiguousLink`].
     #[doc(alias = "xdp_multiprog__get_from_ifindex")]
     pub fn inspect(&self, interface: &Interface) -> Result<Occupant> {
         let attachment = Attachment::new(&self.kernel, interface);
@@ -266,7 +268,12 @@ impl Xdp {
     #[doc(alias = "xdp_program__test_run")]
     pub fn test_run(&self, program: &mut Program, run: &TestRun<'_>) -> Result<TestRunOutcome> {
         if program.info().is_none() {
-            program.load(&self.kernel, LoadTarget::Alone { flags: 0, ifindex: 0 })?;
+            if program.is_device_bound() {
+                let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+                let message = "it is to be bound to a device: attach it first".into();
+                return Err(Error::new("test", program.name(), ErrorKind::Os { source, message }));
+            }
+            program.load_alone(&self.kernel, 0)?;
         }
         if program.info().is_none_or(|info| info.kind != BPF_PROG_TYPE_EXT) {
             return run.run(&self.kernel, program.fd()?, program.name());
@@ -314,11 +321,17 @@ impl Xdp {
 
     fn change(&self, interface: &Interface, request: Request<'_>, way: &Way) -> Result<Outcome> {
         // Only chains have pins; and what is no chain can be taken off without a bpf file system.
-        let needs_none = *way != Way::Chain || !request.inserts();
-        let store = match self.location.open(&self.kernel) {
-            Ok(root) => Some(self.store_at(root)),
-            Err(error) if needs_none && matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
-            Err(error) => return Err(error),
+        let store = match way {
+            Way::Single { .. } => None,
+            Way::Chain => match self.location.open(&self.kernel) {
+                Ok(root) => Some(self.store_at(root)),
+                Err(error)
+                    if !request.inserts() && matches!(error.kind(), ErrorKind::NoBpffs(_)) =>
+                {
+                    None
+                }
+                Err(error) => return Err(error),
+            },
         };
         Transaction::new(&self.loader, store.as_ref(), interface, way).run(request)
     }

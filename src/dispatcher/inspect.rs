@@ -333,12 +333,22 @@ fn dispatcher_config(
     Ok((version == Some(1)).then_some(config))
 }
 
+/// What becomes of a pin of something that is no component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unexpected {
+    /// It is an error.
+    Refused,
+    /// The slot counts as one whose pin is lost: enough to take the chain off.
+    Lost,
+}
+
 /// The chain of a dispatcher whose pins are at `pins`.
 pub(super) fn read_chain(
     kernel: &Kernel,
     attachment: &Attachment<'_>,
     dispatcher: LiveDispatcher,
     pins: Option<PinnedDispatcher>,
+    unexpected: Unexpected,
 ) -> Result<LiveChain> {
     let open = pins.as_ref().map(|pins| pins.open(kernel)).transpose()?.flatten();
     let link = match open.as_ref().map(OpenPins::attachment).transpose()?.flatten() {
@@ -350,11 +360,16 @@ pub(super) fn read_chain(
         let (Some(pins), Some(open)) = (&pins, &open) else {
             return Ok(LiveMember { config, is_linked: false, program: None });
         };
-        let program = open.program(slot)?.map(|fd| {
-            let pin = pins.program_path(slot);
-            live_program(kernel, fd, pin.clone()).during(READ, pin.display())
-        });
-        Ok(LiveMember { config, is_linked: open.has_link(slot)?, program: program.transpose()? })
+        let is_linked = open.has_link(slot)?;
+        let Some(fd) = open.program(slot)? else {
+            return Ok(LiveMember { config, is_linked, program: None });
+        };
+        let pin = pins.program_path(slot);
+        let program = match live_program(kernel, fd, pin.clone()) {
+            Err(ErrorKind::UnexpectedPin { .. }) if unexpected == Unexpected::Lost => None,
+            other => Some(other.during(READ, pin.display())?),
+        };
+        Ok(LiveMember { config, is_linked, program })
     };
     let members = slots.map(member).collect::<Result<_>>()?;
     drop(open);
@@ -399,7 +414,8 @@ pub(super) fn read(
                 Some(store) => store.find(&key(interface, &dispatcher)?)?,
                 None => None,
             };
-            Some(Live::Chain(read_chain(kernel, attachment, dispatcher, pins)?))
+            let chain = read_chain(kernel, attachment, dispatcher, pins, Unexpected::Refused)?;
+            Some(Live::Chain(chain))
         }
     })
 }

@@ -6,13 +6,15 @@
 
 use super::config::{ProtocolVersion, SlotConfig};
 use super::edit::{self, Step};
-use super::inspect::{self, Found, LiveChain, LiveForeign, LiveProgram};
+use super::inspect::{
+    self, Found, LiveChain, LiveDispatcher, LiveForeign, LiveProgram, Unexpected,
+};
 use super::load::{self, Dispatcher, Loader};
 use super::outcome::Outcome;
 use super::plan::{Origin, Plan, Planned, Rank, RankKind};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::net::{AttachBy, Attachment, Interface, Known, Link, Linked, Mode, Swap};
-use crate::pins::{Lock, Scope, Staging, Store};
+use crate::net::{AttachBy, Attached, Attachment, Interface, Known, Link, Linked, Mode, Swap};
+use crate::pins::{Lock, PinnedDispatcher, Scope, Staging, Store};
 use crate::program::{LoadTarget, Program};
 use crate::sys::Kernel;
 use std::io;
@@ -56,6 +58,11 @@ impl Request<'_> {
     /// Whether it can start a chain.
     pub(super) fn inserts(&self) -> bool {
         self.steps().iter().any(|step| matches!(step, Step::Insert(_)))
+    }
+
+    /// Whatever is pinned, the whole chain can be taken off.
+    fn unexpected(&self) -> Unexpected {
+        if self.steps.is_none() { Unexpected::Lost } else { Unexpected::Refused }
     }
 
     fn operation(&self) -> &'static str {
@@ -114,7 +121,8 @@ impl<'a> Transaction<'a> {
             }
             let (scope, present) = match (self.store, self.way) {
                 (Some(store), Way::Chain) => {
-                    let (scope, present) = self.lock_chain(store, operation, request.mode)?;
+                    let how = (request.mode, request.unexpected());
+                    let (scope, present) = self.lock_chain(store, operation, how)?;
                     (Some(scope), present)
                 }
                 _ => (None, self.look(operation, request.mode)?),
@@ -140,13 +148,20 @@ impl<'a> Transaction<'a> {
                 None => {}
                 Some(Found::Foreign(foreign)) => return Ok(Present::Foreign(foreign)),
                 Some(Found::Dispatcher(dispatcher)) => {
-                    let chain =
-                        inspect::read_chain(self.kernel, &self.attachment, dispatcher, None);
-                    return Ok(Present::Chain(chain?));
+                    return Ok(Present::Chain(self.read(dispatcher, None, Unexpected::Refused)?));
                 }
             }
         }
         Err(self.contended(operation))
+    }
+
+    fn read(
+        &self,
+        dispatcher: LiveDispatcher,
+        pins: Option<PinnedDispatcher>,
+        unexpected: Unexpected,
+    ) -> Result<LiveChain> {
+        inspect::read_chain(self.kernel, &self.attachment, dispatcher, pins, unexpected)
     }
 
     /// The chain that is attached, with the lock of the directory that its pins lie in: a chain stays where it
@@ -155,7 +170,7 @@ impl<'a> Transaction<'a> {
         &self,
         store: &'a Store,
         operation: &'static str,
-        mode: Mode,
+        (mode, unexpected): (Mode, Unexpected),
     ) -> Result<(Scope<'a>, Present)> {
         let netns = self.interface.netns().id()?;
         let mut scope = store.lock_scope(netns)?;
@@ -182,8 +197,7 @@ impl<'a> Transaction<'a> {
                 // Who replaces a chain that is pinned elsewhere holds another lock and removes its pins.
                 None if self.attachment.query_for(mode)? != Some(attached) => {}
                 _ => {
-                    let chain =
-                        inspect::read_chain(self.kernel, &self.attachment, dispatcher, pins)?;
+                    let chain = self.read(dispatcher, pins, unexpected)?;
                     return Ok((scope, Present::Chain(chain)));
                 }
             }
@@ -250,8 +264,12 @@ impl<'a> Transaction<'a> {
         let coming = |index: usize| Some(added(index, request.programs.get(index)?));
         let planned = edit::apply(before, request.steps(), coming);
         let planned = planned.during(operation, self.interface)?;
-        if let (Some(chain), true) = (chain, planned.is_empty()) {
-            return self.remove_all(Some(lock), chain);
+        match chain {
+            Some(chain) if planned.is_empty() => return self.remove_all(Some(lock), chain),
+            None if planned.is_empty() => {
+                return Err(Error::new(operation, self.interface, ErrorKind::NotAttached));
+            }
+            _ => {}
         }
         let plan = Plan::new(planned).during(operation, self.interface)?;
         if let Some(chain) = chain {
@@ -328,25 +346,25 @@ impl<'a> Transaction<'a> {
     /// Takes `program` off; `false` if it is not what is attached. A link may hold it without anybody having said so.
     fn take_off(&self, program: Known<'_>, link: Option<&Link>, mode: Mode) -> Result<bool> {
         if let Some(link) = link {
-            return self.attachment.unlink(DETACH, link).map(|()| true);
+            return self.attachment.unlink(DETACH, link, program.id);
         }
         match self.attachment.swap(DETACH, None, Some(program), mode) {
             Swap::Done => Ok(true),
             Swap::Lost => Ok(false),
             Swap::Unknown(error) => Err(error),
-            Swap::Failed(error) => match self.holder(&error, program.id)? {
-                Some(link) => self.attachment.unlink(DETACH, &link).map(|()| true),
+            Swap::Failed(error) => match self.holder(&error, program.id, mode)? {
+                Some(link) => self.attachment.unlink(DETACH, &link, program.id),
                 None => Err(error),
             },
         }
     }
 
     /// The link behind a refusal to change what is attached by netlink.
-    fn holder(&self, error: &Error, program: u32) -> Result<Option<Link>> {
+    fn holder(&self, error: &Error, program: u32, mode: Mode) -> Result<Option<Link>> {
         if error.errno() != Some(libc::EBUSY) {
             return Ok(None);
         }
-        self.attachment.find_link(program)
+        self.attachment.holder(Attached { program, mode })
     }
 
     /// Builds a dispatcher for `plan` and puts it in the place of what is there.
@@ -371,7 +389,7 @@ impl<'a> Transaction<'a> {
         let way = (mode, request.attach_by);
         let (swap, link) = self.swap_in(operation, new, present, held, way);
         if let (Some(link), Present::Nothing) = (&link, present) {
-            self.keep_link(lock, &staging, link)?;
+            self.keep_link(lock, &staging, link, dispatcher.id)?;
         }
         match swap {
             Swap::Lost => Ok(None),
@@ -398,10 +416,16 @@ impl<'a> Transaction<'a> {
     }
 
     /// Pins the link that has just attached a fresh chain; without the pin, the chain would go with this process.
-    fn keep_link(&self, lock: &Lock, staging: &Staging<'_>, link: &Link) -> Result<()> {
+    fn keep_link(
+        &self,
+        lock: &Lock,
+        staging: &Staging<'_>,
+        link: &Link,
+        program: u32,
+    ) -> Result<()> {
         let pinned = staging.pin_attachment(lock, link.as_fd());
         if pinned.is_err()
-            && let Err(error) = self.attachment.unlink(ATTACH, link)
+            && let Err(error) = self.attachment.unlink(ATTACH, link, program)
         {
             log::warn!("the link goes with its descriptor: {error}");
         }
@@ -438,7 +462,7 @@ impl<'a> Transaction<'a> {
             other => return (other, None),
         };
         // A link holds it that is pinned nowhere, or elsewhere: the chain would go when its owner lets go.
-        match self.holder(&error, expected.id) {
+        match self.holder(&error, expected.id, mode) {
             Ok(Some(link)) => {
                 let kind = ErrorKind::HeldByLink { link: link.id(), program: expected.id };
                 (Swap::Failed(Error::new(operation, self.interface, kind)), None)

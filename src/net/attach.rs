@@ -237,7 +237,9 @@ impl<'a> Attachment<'a> {
             }
             Err(error) => error,
         };
-        if error.raw_os_error() == Some(libc::EBUSY) && self.query_for(mode)?.is_some() {
+        // EEXIST where what is there runs in the other mode.
+        let is_race = matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST));
+        if is_race && self.query_for(mode)?.is_some() {
             return Ok(Linked::Lost);
         }
         // The kernel says EINVAL for an interface that has gone.
@@ -271,12 +273,22 @@ impl<'a> Attachment<'a> {
         }
     }
 
-    /// Takes off what a link holds.
-    pub(crate) fn unlink(&self, operation: &'static str, link: &Link) -> Result<()> {
+    /// Takes `program` off, which a link holds; `false` if that holds another one.
+    pub(crate) fn unlink(
+        &self,
+        operation: &'static str,
+        link: &Link,
+        program: u32,
+    ) -> Result<bool> {
+        if self.holds(link) != Some(program) {
+            return Ok(false);
+        }
         let detached = self.kernel.link_detach(link.as_fd());
-        detached.map_err(|error| self.error(operation, error.into(), Mode::Unspecified))
+        detached.map_err(|error| self.error(operation, error.into(), Mode::Unspecified))?;
+        Ok(true)
     }
 
+    /// The program that a link holds; `None` if that cannot be asked.
     fn holds(&self, link: &Link) -> Option<u32> {
         Some(self.kernel.link_info(link.as_fd()).ok()?.program)
     }
@@ -311,26 +323,40 @@ impl<'a> Attachment<'a> {
         }
     }
 
-    /// The link that holds `program` on the interface, if one does. Looks at all links in the kernel; needs
-    /// `CAP_SYS_ADMIN`.
-    pub(crate) fn find_link(&self, program: u32) -> Result<Option<Link>> {
-        let find = || -> io::Result<Option<Link>> {
+    /// The link that holds `program` on an interface of this number. Looks at all links in the kernel, which do not tell
+    /// their namespace; needs `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AmbiguousLink`] if there are several: another namespace can have an interface of the same number,
+    /// and the same program on it.
+    fn find_link(&self, program: u32) -> Result<Option<Link>> {
+        const FIND: &str = "look for the link on";
+        let find = || -> io::Result<Vec<Link>> {
+            let mut found = Vec::new();
             for id in self.kernel.ids(BPF_LINK_GET_NEXT_ID)? {
                 let fd = match self.kernel.link_by_id(id) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     other => other?,
                 };
                 let info = self.kernel.link_info(fd.as_fd())?;
-                // The number of an interface is not unique, that of a dispatcher is.
                 let ifindex = self.interface.index();
                 if info.program == program && info.kind == (LinkKind::Xdp { ifindex }) {
-                    return Ok(Some(Link { fd: Arc::new(fd), id }));
+                    found.push(Link { fd: Arc::new(fd), id });
                 }
             }
-            Ok(None)
+            Ok(found)
         };
         let found = find().map_err(|error| ErrorKind::privileged(error, "CAP_SYS_ADMIN"));
-        found.during("look for the link on", self.interface)
+        let mut found = found.during(FIND, self.interface)?;
+        if found.len() > 1 {
+            let links = found.iter().map(Link::id).collect();
+            return Err(Error::new(
+                FIND,
+                self.interface,
+                ErrorKind::AmbiguousLink { program, links },
+            ));
+        }
+        Ok(found.pop())
     }
 
     /// A pinned link, if it is what holds `program`.

@@ -5,7 +5,10 @@ use crate::error::ErrorKind;
 use crate::sys::bpf::{LoadError, MapHandle, MapSpec, ProgramInfo, ProgramSpec};
 use crate::sys::object::{Linked, LinkedMap, LoadAs, Object, ObjectError};
 use crate::sys::{Capability, Kernel};
-use libbpf_sys::{BPF_F_RDONLY_PROG, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_XDP};
+use libbpf_sys::{
+    BPF_F_RDONLY_PROG, BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT,
+    BPF_PROG_TYPE_XDP,
+};
 use once_cell::sync::OnceCell;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -33,6 +36,53 @@ pub(crate) enum LoadTarget<'a> {
     Alone { flags: u32, ifindex: u32 },
 }
 
+impl LoadTarget<'_> {
+    fn flags(self) -> u32 {
+        match self {
+            Self::Slot { .. } => 0,
+            Self::Alone { flags, .. } => flags,
+        }
+    }
+
+    /// The interface whose device is to run the program itself, and so has its maps; 0: the host does.
+    fn offload(self) -> u32 {
+        match self {
+            Self::Alone { flags, ifindex } if flags & BPF_F_XDP_DEV_BOUND_ONLY == 0 => ifindex,
+            _ => 0,
+        }
+    }
+}
+
+/// Whether the kernel lets programs read packets of several fragments (5.18). Tried once in a process.
+pub(super) fn has_frags(kernel: &Kernel) -> io::Result<bool> {
+    static HAS_FRAGS: OnceCell<bool> = OnceCell::new();
+    let probe = || {
+        const NAME: &str = "xdp_pass";
+        let (btf, types) = btf::made_up(NAME, 0);
+        let btf = kernel.btf_load(&btf)?;
+        let functions: Vec<_> = types.into_iter().map(|id| [0, id]).collect();
+        let loaded = kernel.prog_load(&ProgramSpec {
+            kind: BPF_PROG_TYPE_XDP,
+            name: NAME,
+            license: c"Dual BSD/GPL",
+            // r0 = XDP_PASS; exit
+            instructions: &[0x0000_0002_0000_00b7, 0x95],
+            flags: BPF_F_XDP_HAS_FRAGS,
+            btf: btf.as_fd(),
+            functions: &functions,
+            lines: &[],
+            target: None,
+            ifindex: 0,
+        });
+        match loaded {
+            Ok(_) => Ok(true),
+            Err(error) if error.source.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+            Err(error) => Err(error.source),
+        }
+    };
+    HAS_FRAGS.get_or_try_init(probe).copied()
+}
+
 /// A value to be written over a global variable before loading.
 #[derive(Clone, Debug)]
 pub(super) struct Global {
@@ -47,6 +97,8 @@ pub(super) struct Loaded {
     pub(super) program: OwnedFd,
     pub(super) info: ProgramInfo,
     pub(super) maps: Vec<(String, OwnedFd)>,
+    /// `BPF_F_XDP_*`
+    pub(super) flags: u32,
 }
 
 /// A linked program. Its BTF is loaded once for all that are made from it.
@@ -127,7 +179,10 @@ impl Image {
         })?;
         let mut maps = Vec::with_capacity(self.code.maps.len());
         for map in &self.code.maps {
-            maps.push((map.name.clone(), make_map(kernel, map, btf.as_fd(), globals)?));
+            maps.push((
+                map.name.clone(),
+                make_map(kernel, map, btf.as_fd(), globals, target.offload())?,
+            ));
         }
         let mut instructions = self.code.instructions.clone();
         for instruction in &mut instructions {
@@ -154,7 +209,7 @@ impl Image {
         let program = program.map_err(ImageError::Refused)?;
         let info = kernel.prog_info(program.as_fd())?;
         let maps = maps.into_iter().map(|(name, map)| (name, map.into_fd())).collect();
-        Ok(Loaded { program, info, maps })
+        Ok(Loaded { program, info, maps, flags: target.flags() })
     }
 }
 
@@ -187,7 +242,7 @@ pub(super) fn load_object(
     });
     let maps = maps.collect::<io::Result<_>>().map_err(failed)?;
     let info = kernel.prog_info(program.as_fd()).map_err(failed)?;
-    Ok(Loaded { program, info, maps })
+    Ok(Loaded { program, info, maps, flags: target.flags() })
 }
 
 fn make_map(
@@ -195,6 +250,7 @@ fn make_map(
     map: &LinkedMap,
     btf: BorrowedFd<'_>,
     globals: &[Global],
+    ifindex: u32,
 ) -> io::Result<MapHandle> {
     let (key, value) = map.types;
     let spec = MapSpec {
@@ -206,6 +262,7 @@ fn make_map(
         flags: map.flags,
         numa_node: map.numa_node,
         extra: map.extra,
+        ifindex,
         types: (key != 0 || value != 0).then_some((btf, key, value)),
     };
     let made = match kernel.map_create(&spec) {

@@ -6,9 +6,12 @@ use super::{Btf, ChainActions, Map, check};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::Link;
 use crate::sys::Kernel;
-use crate::sys::bpf::{LoadError, ProgramInfo};
+use crate::sys::bpf::{LinkKind, LoadError, ProgramInfo};
 use crate::sys::object::{LibbpfObject, Object, ObjectError, ProgramEntry, is_exhaustion};
-use libbpf_sys::{BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_UNSPEC, BPF_PROG_TYPE_XDP};
+use libbpf_sys::{
+    BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_UNSPEC,
+    BPF_PROG_TYPE_XDP,
+};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -41,7 +44,7 @@ pub enum Select<'a> {
 ///
 /// A clone of a program that is loaded is the same program of the kernel, with the same maps. One of a program that
 /// is not is another program with the same settings, whose code is neither read nor parsed again: clone it for each
-/// attach, where each is to have maps of its own.
+/// attach, where each is to have maps of its own. (Of a program out of a libbpf object only one clone can be loaded.)
 #[derive(Clone)]
 pub struct Program {
     name: String,
@@ -77,7 +80,7 @@ impl fmt::Debug for Program {
 enum Source {
     /// A file's bytes, and the program linked from them unless only libbpf can load it.
     Elf { elf: Arc<[u8]>, image: Option<Arc<Image>> },
-    /// The caller's object; a failed load spends it.
+    /// The caller's object; a load spends it.
     Object(Arc<Mutex<Option<Object>>>),
     /// It is in the kernel, and nothing else is known.
     Kernel,
@@ -203,7 +206,7 @@ impl Program {
             map_pins: MapPins::AsOpened,
             globals: Vec::new(),
             links: Vec::new(),
-            loaded: Some(Arc::new(Loaded { program: fd, info, maps: Vec::new() })),
+            loaded: Some(Arc::new(Loaded { program: fd, info, maps: Vec::new(), flags: 0 })),
             name,
         })
     }
@@ -374,8 +377,13 @@ impl Program {
         self.info().is_some_and(|info| info.kind == BPF_PROG_TYPE_XDP)
     }
 
-    /// Keeps what holds it on an interface.
-    pub(crate) fn keep(&mut self, link: Option<Link>) {
+    /// Keeps what holds it on an interface, and lets go of links that hold nothing any more.
+    pub(crate) fn keep(&mut self, kernel: &Kernel, link: Option<Link>) {
+        let holds = |link: &Link| {
+            let info = kernel.link_info(link.as_fd());
+            info.map_or(true, |info| info.kind != (LinkKind::Xdp { ifindex: 0 }))
+        };
+        self.links.retain(holds);
         self.links.extend(link);
     }
 
@@ -402,6 +410,30 @@ impl Program {
         let loaded = loaded.map_err(|error| image::refusal(kernel, is_component, error));
         self.loaded = Some(Arc::new(loaded.during(LOAD, &self.name)?));
         Ok(())
+    }
+
+    /// Loads the program, if it is not loaded yet, to run alone; for the device of the interface `ifindex`, in the calling
+    /// thread's namespace, unless that is 0. Without fragments on a kernel that has none: [`Self::runs_with`] tells.
+    pub(crate) fn load_alone(&mut self, kernel: &Kernel, ifindex: u32) -> Result<()> {
+        let has_frags = self.has_frags && self.loaded.is_none() && {
+            let has_frags = image::has_frags(kernel);
+            has_frags.during("probe", "packets of several fragments")?
+        };
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag(has_frags, BPF_F_XDP_HAS_FRAGS)
+            | flag(self.is_device_bound, BPF_F_XDP_DEV_BOUND_ONLY);
+        self.load(kernel, LoadTarget::Alone { flags, ifindex })
+    }
+
+    /// Whether the loaded program reads fragments, and whether it is bound to a device.
+    pub(crate) fn runs_with(&self) -> (bool, bool) {
+        match (&self.source, &self.loaded) {
+            (Source::Kernel, _) | (_, None) => (self.has_frags, self.is_device_bound),
+            (_, Some(loaded)) => {
+                let has = |flag| loaded.flags & flag != 0;
+                (has(BPF_F_XDP_HAS_FRAGS), has(BPF_F_XDP_DEV_BOUND_ONLY))
+            }
+        }
     }
 
     fn load_new(

@@ -551,6 +551,15 @@ impl Kernel {
                     })?;
                 }
                 LoadAs::Xdp { flags, ifindex } => {
+                    // Its section would have libbpf add BPF_F_XDP_HAS_FRAGS again: another type and back drops that.
+                    for kind in [bpf_sys::BPF_PROG_TYPE_EXT, bpf_sys::BPF_PROG_TYPE_XDP] {
+                        // SAFETY: as above.
+                        check(unsafe { bpf_sys::bpf_program__set_type(chosen, kind) })?;
+                    }
+                    // SAFETY: as above.
+                    check(unsafe {
+                        bpf_sys::bpf_program__set_expected_attach_type(chosen, attach_type)
+                    })?;
                     // SAFETY: as above.
                     check(unsafe { bpf_sys::bpf_program__set_flags(chosen, flags) })?;
                     // SAFETY: as above.
@@ -574,11 +583,13 @@ pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
 pub struct LibbpfObject(Object);
 
 impl LibbpfObject {
-    /// Takes the object over: it is closed when the last program of it is dropped.
+    /// Takes the object over: it is closed once it has been loaded for a program of it, whose maps and program live on, or
+    /// when the last program of it is dropped.
     ///
     /// # Safety
     /// `object` must come from one of the `bpf_object__open` functions of the libbpf that this process is linked
-    /// with, must not have been loaded, and must neither be used nor closed by anybody else from here on.
+    /// with, must not have been loaded, and must neither be used nor closed by anybody else from here on. Whatever libbpf
+    /// was given by pointer (log buffers, cookies of handlers) must stay valid, and usable from any thread, until then.
     pub unsafe fn from_raw(object: NonNull<bpf_sys::bpf_object>) -> Self {
         Self(Object(object))
     }

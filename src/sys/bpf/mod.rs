@@ -120,6 +120,8 @@ pub(crate) struct MapSpec<'a> {
     pub(crate) flags: u32,
     pub(crate) numa_node: u32,
     pub(crate) extra: u64,
+    /// The interface, in the calling thread's namespace, whose device has the map; 0: the host.
+    pub(crate) ifindex: u32,
     /// BTF, and the type ids of key and value in it.
     pub(crate) types: Option<(BorrowedFd<'a>, u32, u32)>,
 }
@@ -135,6 +137,7 @@ impl Default for MapSpec<'_> {
             flags: 0,
             numa_node: 0,
             extra: 0,
+            ifindex: 0,
             types: None,
         }
     }
@@ -282,6 +285,7 @@ impl Kernel {
                 btf_fd: spec.types.map_or(0, |(btf, ..)| raw(btf)),
                 btf_key_type_id: spec.types.map_or(0, |(_, key, _)| key),
                 btf_value_type_id: spec.types.map_or(0, |(.., value)| value),
+                map_ifindex: spec.ifindex,
                 map_extra: spec.extra,
                 ..Default::default()
             };
