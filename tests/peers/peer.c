@@ -641,6 +641,19 @@ static void churn_attach(struct churn *churn, const char *object)
 }
 
 /* A detach may fail after it was done, and others may have taken the program away: then it is held no more. */
+/* Looks often: of a chain that others are just replacing libxdp may see a part, and call that the whole. */
+static bool is_gone(int ifindex, __u32 id)
+{
+	int look;
+
+	for (look = 0; look < 25; look++) {
+		if (is_attached(ifindex, id) != 0)
+			return false;
+		usleep(20000);
+	}
+	return true;
+}
+
 static void churn_detach(struct churn *churn)
 {
 	int err = detach_ids(churn->ifindex, &churn->held, 1);
@@ -651,7 +664,7 @@ static void churn_detach(struct churn *churn)
 		return;
 	}
 	count_failure(churn, "detach", err);
-	if (is_attached(churn->ifindex, churn->held) == 0) {
+	if (is_gone(churn->ifindex, churn->held)) {
 		printf("gone %u\n", churn->held);
 		churn->held = 0;
 	}
