@@ -83,10 +83,6 @@ pub(super) fn dispatcher(slots: &[SlotConfig], types: &Types, config: u32) -> Op
     Some(Code { instructions: main, functions })
 }
 
-/// Passes every packet.
-pub(super) const PASS: [u64; 2] =
-    [instruction(MOV32_IMM, 0, 0, 0, XDP_PASS), instruction(EXIT, 0, 0, 0, 0)];
-
 fn actions(actions: ChainActions) -> u32 {
     actions.to_wire() | 1 << EMPTY
 }

@@ -3,7 +3,7 @@
 use super::config::{Config, ProtocolVersion, SlotConfig};
 use super::load::{self, Loader};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::program::ChainActions;
+use crate::program::{ChainActions, load_pass};
 use crate::sys::bpf::{LinkKind, LoadError};
 use crate::sys::{Capability, Kernel};
 use libbpf_sys::{
@@ -75,7 +75,7 @@ impl Features {
 
     fn probe_now(kernel: &Kernel) -> Result<Self> {
         let chain = Chain::probe(kernel)?;
-        let frags = load_pass(kernel, BPF_F_XDP_HAS_FRAGS, 0).map(drop);
+        let frags = load_xdp(kernel, BPF_F_XDP_HAS_FRAGS, 0).map(drop);
         let cookie = kernel.netns_cookie().during(PROBE, "the namespace's cookie")?;
         let (device_binding, xdp_link) = match kernel.in_new_netns(|| probe_devices(kernel)) {
             Ok(probed) => probed?,
@@ -150,7 +150,7 @@ impl Chain {
         let [first, second] =
             [loader.dispatcher(&config, None)?, loader.dispatcher(&config, None)?];
         let slot = Some((first.program.as_fd(), function.btf_id));
-        let component = match load::pass(kernel, BPF_PROG_TYPE_EXT, 0, 0, slot) {
+        let component = match load_pass(kernel, BPF_PROG_TYPE_EXT, 0, 0, slot) {
             Ok(component) => component,
             Err(error) => {
                 return Ok(Self::without(refusal(kernel, "loading an extension program", error)?));
@@ -191,13 +191,12 @@ impl Chain {
 /// else has.
 fn probe_devices(kernel: &Kernel) -> Result<(Support, Support)> {
     const LOOPBACK: u32 = 1;
-    let bound = match load_pass(kernel, BPF_F_XDP_DEV_BOUND_ONLY, LOOPBACK).map(drop) {
+    let bound = match load_xdp(kernel, BPF_F_XDP_DEV_BOUND_ONLY, LOOPBACK).map(drop) {
         // It is the loopback that has no metadata: a kernel that does not know the flag says EINVAL.
         Err(error) if error.source.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
         other => other,
     };
-    let pass =
-        load_pass(kernel, 0, 0).map_err(|error| error.source).during(PROBE, "an XDP link")?;
+    let pass = load_xdp(kernel, 0, 0).map_err(|error| error.source).during(PROBE, "an XDP link")?;
     let link = kernel.link_xdp(pass.as_fd(), LOOPBACK, XDP_FLAGS_SKB_MODE).map(drop);
     Ok((
         support(bound, "a program that is bound to a device", "6.3")?,
@@ -205,8 +204,8 @@ fn probe_devices(kernel: &Kernel) -> Result<(Support, Support)> {
     ))
 }
 
-fn load_pass(kernel: &Kernel, flags: u32, ifindex: u32) -> std::result::Result<OwnedFd, LoadError> {
-    load::pass(kernel, BPF_PROG_TYPE_XDP, flags, ifindex, None)
+fn load_xdp(kernel: &Kernel, flags: u32, ifindex: u32) -> std::result::Result<OwnedFd, LoadError> {
+    load_pass(kernel, BPF_PROG_TYPE_XDP, flags, ifindex, None)
 }
 
 /// The kernel's "no" is an answer; a want of memory or descriptors is not.

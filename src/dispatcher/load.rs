@@ -5,7 +5,7 @@ use super::config::{Config, ProtocolVersion, SlotConfig};
 use super::types::{Function, Types, XDP_DISPATCHER, XDP_DISPATCHER_V2};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::Interface;
-use crate::program::{ChainActions, Program, made_up_btf};
+use crate::program::{ChainActions, Program};
 use crate::sys::bpf::{LoadError, MapHandle, MapSpec, ProgramSpec};
 use crate::sys::{Capability, Kernel};
 use libbpf_sys::{
@@ -14,7 +14,7 @@ use libbpf_sys::{
 };
 use once_cell::sync::OnceCell;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 const LOAD: &str = "load";
 const WHAT: &str = "the dispatcher";
@@ -118,32 +118,6 @@ impl Loader {
 }
 
 const LICENSE: &std::ffi::CStr = c"Dual BSD/GPL";
-
-/// Loads the smallest program, which passes every packet.
-pub(super) fn pass(
-    kernel: &Kernel,
-    kind: u32,
-    flags: u32,
-    ifindex: u32,
-    target: Option<(BorrowedFd<'_>, u32)>,
-) -> std::result::Result<OwnedFd, LoadError> {
-    const NAME: &str = "xdp_pass";
-    let (btf, types) = made_up_btf(NAME, 0);
-    let btf = kernel.btf_load(&btf)?;
-    let functions: Vec<_> = types.into_iter().map(|id| [0, id]).collect();
-    kernel.prog_load(&ProgramSpec {
-        kind,
-        name: NAME,
-        license: LICENSE,
-        instructions: &code::PASS,
-        flags,
-        btf: btf.as_fd(),
-        functions: &functions,
-        lines: &[],
-        target,
-        ifindex,
-    })
-}
 
 /// The map behind the configuration. It cannot be written by a program, nor, once frozen, by anybody else: so the
 /// verifier takes its content for constant.

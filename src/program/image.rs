@@ -53,32 +53,41 @@ impl LoadTarget<'_> {
     }
 }
 
+/// Loads the smallest program, which passes every packet: what the kernel says to it is what a probe asks.
+pub(crate) fn load_pass(
+    kernel: &Kernel,
+    kind: u32,
+    flags: u32,
+    ifindex: u32,
+    target: Option<(BorrowedFd<'_>, u32)>,
+) -> Result<OwnedFd, LoadError> {
+    const NAME: &str = "xdp_pass";
+    /// `r0 = XDP_PASS; exit`
+    const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+    let (btf, types) = btf::made_up(NAME, 0);
+    let btf = kernel.btf_load(&btf)?;
+    let functions: Vec<_> = types.into_iter().map(|id| [0, id]).collect();
+    kernel.prog_load(&ProgramSpec {
+        kind,
+        name: NAME,
+        license: c"Dual BSD/GPL",
+        instructions: &PASS,
+        flags,
+        btf: btf.as_fd(),
+        functions: &functions,
+        lines: &[],
+        target,
+        ifindex,
+    })
+}
+
 /// Whether the kernel lets programs read packets of several fragments (5.18). Tried once in a process.
 pub(super) fn has_frags(kernel: &Kernel) -> io::Result<bool> {
     static HAS_FRAGS: OnceCell<bool> = OnceCell::new();
-    let probe = || {
-        const NAME: &str = "xdp_pass";
-        let (btf, types) = btf::made_up(NAME, 0);
-        let btf = kernel.btf_load(&btf)?;
-        let functions: Vec<_> = types.into_iter().map(|id| [0, id]).collect();
-        let loaded = kernel.prog_load(&ProgramSpec {
-            kind: BPF_PROG_TYPE_XDP,
-            name: NAME,
-            license: c"Dual BSD/GPL",
-            // r0 = XDP_PASS; exit
-            instructions: &[0x0000_0002_0000_00b7, 0x95],
-            flags: BPF_F_XDP_HAS_FRAGS,
-            btf: btf.as_fd(),
-            functions: &functions,
-            lines: &[],
-            target: None,
-            ifindex: 0,
-        });
-        match loaded {
-            Ok(_) => Ok(true),
-            Err(error) if error.source.raw_os_error() == Some(libc::EINVAL) => Ok(false),
-            Err(error) => Err(error.source),
-        }
+    let probe = || match load_pass(kernel, BPF_PROG_TYPE_XDP, BPF_F_XDP_HAS_FRAGS, 0, None) {
+        Ok(_) => Ok(true),
+        Err(error) if error.source.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) => Err(error.source),
     };
     HAS_FRAGS.get_or_try_init(probe).copied()
 }

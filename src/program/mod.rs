@@ -16,10 +16,10 @@ mod source;
 mod test_run;
 
 pub use actions::ChainActions;
-pub(crate) use btf::{Btf, made_up as made_up_btf};
-pub(crate) use image::LoadTarget;
+pub(crate) use btf::Btf;
 #[cfg(fuzzing)]
 pub(crate) use image::fuzz as fuzz_load;
+pub(crate) use image::{LoadTarget, load_pass};
 pub use map::Map;
 #[cfg(fuzzing)]
 pub(crate) use run_config::fuzz as fuzz_btf;
