@@ -2,7 +2,7 @@
 
 use super::config::{Config, SlotConfig};
 use super::load::NEEDS;
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{Attached, AttachedBy, Attachment, Interface, Link, Mode};
 use crate::pins::{OpenPins, PinKey, PinnedDispatcher, Store};
 use crate::program::{ChainActions, completed_name, kernel_btf, may_be_cut};
@@ -360,14 +360,15 @@ pub(super) fn read_chain(
         let (Some(pins), Some(open)) = (&pins, &open) else {
             return Ok(LiveMember { config, is_linked: false, program: None });
         };
-        let is_linked = open.has_link(slot)?;
+        let is_linked = open.has_link(slot);
         let Some(fd) = open.program(slot)? else {
             return Ok(LiveMember { config, is_linked, program: None });
         };
-        let pin = pins.program_path(slot);
-        let program = match live_program(kernel, fd, pin.clone()) {
+        let pin = || pins.program_path(slot);
+        let program = match live_program(kernel, fd, pin) {
             Err(ErrorKind::UnexpectedPin { .. }) if unexpected == Unexpected::Lost => None,
-            other => Some(other.during(READ, pin.display())?),
+            Err(error) => return Err(Error::new(READ, pin().display(), error)),
+            Ok(program) => Some(program),
         };
         Ok(LiveMember { config, is_linked, program })
     };
@@ -379,9 +380,9 @@ pub(super) fn read_chain(
 fn live_program(
     kernel: &Kernel,
     fd: OwnedFd,
-    pin: PathBuf,
+    pin: impl Fn() -> PathBuf,
 ) -> std::result::Result<LiveProgram, ErrorKind> {
-    let unexpected = |what: &str| ErrorKind::UnexpectedPin { path: pin, what: what.into() };
+    let unexpected = |what: &str| ErrorKind::UnexpectedPin { path: pin(), what: what.into() };
     let Some(mut info) = kernel.component_info(fd.as_fd())? else {
         return Err(unexpected("a pin of something that is no component of a chain"));
     };

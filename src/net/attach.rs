@@ -280,7 +280,8 @@ impl<'a> Attachment<'a> {
         link: &Link,
         program: u32,
     ) -> Result<bool> {
-        if self.holds(link) != Some(program) {
+        let held = self.kernel.link_info(link.as_fd()).during("query the link on", self.interface);
+        if held?.program != program {
             return Ok(false);
         }
         let detached = self.kernel.link_detach(link.as_fd());

@@ -35,6 +35,7 @@ pub(crate) struct OpenPins<'a> {
     kernel: &'a Kernel,
     pins: &'a PinnedDispatcher,
     directory: File,
+    names: Vec<String>,
 }
 
 /// A pin directory being filled: removed again when dropped, unless kept.
@@ -156,10 +157,15 @@ impl PinnedDispatcher {
 
     /// Opens the directory to look into it; `None` if it has gone meanwhile.
     pub(crate) fn open<'a>(&'a self, kernel: &'a Kernel) -> Result<Option<OpenPins<'a>>> {
-        match kernel.open_dir(&self.path) {
-            Ok(directory) => Ok(Some(OpenPins { kernel, pins: self, directory })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(denied("open", &self.path, error)),
+        let open = || {
+            let directory = kernel.open_dir(&self.path)?;
+            let names = kernel.names_in(&directory)?;
+            Ok(OpenPins { kernel, pins: self, directory, names })
+        };
+        match open() {
+            Ok(pins) => Ok(Some(pins)),
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(denied("read", &self.path, error)),
         }
     }
 
@@ -193,20 +199,19 @@ impl OpenPins<'_> {
         self.object(&program_name(slot))
     }
 
-    /// Whether the link of a slot is pinned. Only its presence is asked for.
-    pub(crate) fn has_link(&self, slot: usize) -> Result<bool> {
+    /// Whether the link of a slot is pinned.
+    pub(crate) fn has_link(&self, slot: usize) -> bool {
         self.has(&link_name(slot))
     }
 
     /// The pinned link that holds the dispatcher on its interface; `None` if there is no such pin.
     pub(crate) fn attachment(&self) -> Result<Option<OwnedFd>> {
-        // A look costs less than an attempt to open, and most dispatchers have no such pin.
-        if self.has(ATTACHMENT)? { self.object(ATTACHMENT) } else { Ok(None) }
+        // Most dispatchers have no such pin.
+        if self.has(ATTACHMENT) { self.object(ATTACHMENT) } else { Ok(None) }
     }
 
-    fn has(&self, name: &str) -> Result<bool> {
-        let found = self.kernel.has_entry(&self.directory, name);
-        found.map_err(|error| denied("look at", &self.pins.path.join(name), error))
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
     }
 
     fn object(&self, name: &str) -> Result<Option<OwnedFd>> {

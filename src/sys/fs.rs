@@ -35,6 +35,29 @@ pub(crate) struct Entry {
     pub(crate) kind: EntryKind,
 }
 
+/// Room for the entries of a dispatcher's directory, in bytes: some forty for each; more take another call.
+const NAMES_ROOM: usize = 2048;
+
+/// The names in a stretch of `struct linux_dirent64`: inode, offset, length of the record, type, name.
+fn names_of(mut records: &[u8]) -> Vec<String> {
+    const LENGTH: usize = 16;
+    const NAME: usize = 19;
+    let mut names = Vec::new();
+    while let Some(&[low, high]) = records.get(LENGTH..LENGTH + 2).and_then(|two| two.first_chunk())
+    {
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let Some(record) = records.get(..length).filter(|record| record.len() > NAME) else {
+            break;
+        };
+        let name = record.get(NAME..).and_then(|rest| rest.split(|byte| *byte == 0).next());
+        if let Some(Ok(name)) = name.map(std::str::from_utf8) {
+            names.push(name.to_owned());
+        }
+        records = records.get(length..).unwrap_or_default();
+    }
+    names
+}
+
 fn file_id(metadata: &fs::Metadata) -> FileId {
     FileId { device: metadata.dev(), inode: metadata.ino() }
 }
@@ -109,18 +132,26 @@ impl Kernel {
             .open(path)
     }
 
-    /// Whether a directory has an entry of this name.
-    pub(crate) fn has_entry(&self, directory: &File, name: &str) -> io::Result<bool> {
-        self.step("faccessat")?;
-        let name = c_path(Path::new(name))?;
-        let flags = libc::AT_SYMLINK_NOFOLLOW;
-        // SAFETY: the directory is open, and name ends in NUL.
-        let found =
-            unsafe { libc::faccessat(directory.as_raw_fd(), name.as_ptr(), libc::F_OK, flags) };
-        match io::Error::last_os_error() {
-            _ if found == 0 => Ok(true),
-            error if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            error => Err(error),
+    /// The names of what is in an open directory, in no order; those that are not UTF-8 left out.
+    pub(crate) fn names_in(&self, directory: &File) -> io::Result<Vec<String>> {
+        self.step("getdents64")?;
+        let mut names = Vec::new();
+        let mut buffer = [0_u8; NAMES_ROOM];
+        loop {
+            // SAFETY: the directory is open, and buffer has the room that is said.
+            let got = unsafe {
+                libc::syscall(
+                    libc::SYS_getdents64,
+                    directory.as_raw_fd(),
+                    buffer.as_mut_ptr(),
+                    buffer.len(),
+                )
+            };
+            match usize::try_from(got) {
+                Err(_) => return Err(io::Error::last_os_error()),
+                Ok(0) => return Ok(names),
+                Ok(got) => names.extend(names_of(buffer.get(..got).unwrap_or_default())),
+            }
         }
     }
 
