@@ -13,7 +13,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often an attach to an empty interface is tried again that the kernel calls busy, though nothing is there any more.
+const REPEATS: u64 = 5;
 
 /// Where in the kernel's receive path programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -193,27 +196,38 @@ impl<'a> Attachment<'a> {
         let index = self.interface.index();
         let new = program.map(|known| known.fd);
         let old = expected.map(|known| Expected::Program(known.fd));
-        let start = Instant::now();
-        let swapped =
-            self.kernel.link_set_xdp(&mut self.interface.socket(), index, new, old, flags);
-        log::debug!("RTM_SETLINK took {} us", start.elapsed().as_micros());
-        let Err(error) = swapped else { return Swap::Done };
-        // net/core/dev.c, dev_xdp_attach(): EEXIST where the expected program is not there (and, for the other
-        // mode, where one is), EBUSY where something is and nothing should be. Both have other causes too.
-        let is_race = matches!(error.source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY));
-        let is_answer = error.is_answer;
-        let error = self.error(operation, error, mode);
-        if is_answer && !is_race {
-            return Swap::Failed(error);
-        }
         let id = |known: Option<Known<'_>>| known.map(|known| known.id);
-        match self.query_for(mode).map(|attached| attached.map(|attached| attached.program)) {
-            Ok(now) if !is_answer && now == id(program) => Swap::Done,
-            Ok(now) if now == id(expected) => Swap::Failed(error),
-            Ok(_) if is_race => Swap::Lost,
-            Ok(_) => Swap::Failed(error),
-            Err(_) if is_answer => Swap::Failed(error),
-            Err(_) => Swap::Unknown(error),
+        let mut repeats = 0;
+        loop {
+            let start = Instant::now();
+            let swapped =
+                self.kernel.link_set_xdp(&mut self.interface.socket(), index, new, old, flags);
+            log::debug!("RTM_SETLINK took {} us", start.elapsed().as_micros());
+            let Err(error) = swapped else { return Swap::Done };
+            // net/core/dev.c, dev_xdp_attach(): EEXIST where the expected program is not there (and, for the other
+            // mode, where one is), EBUSY where something is and nothing should be. Both have other causes too.
+            let is_race = matches!(error.source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY));
+            let is_answer = error.is_answer;
+            let error = self.error(operation, error, mode);
+            if is_answer && !is_race {
+                return Swap::Failed(error);
+            }
+            let now =
+                self.query_for(mode).map(|attached| attached.map(|attached| attached.program));
+            return match now {
+                Ok(now) if !is_answer && now == id(program) => Swap::Done,
+                // What was in the way has gone again, or something else is: that does not pass.
+                Ok(None) if is_answer && expected.is_none() && repeats < REPEATS => {
+                    repeats += 1;
+                    std::thread::sleep(Duration::from_millis(repeats));
+                    continue;
+                }
+                Ok(now) if now == id(expected) => Swap::Failed(error),
+                Ok(_) if is_race => Swap::Lost,
+                Ok(_) => Swap::Failed(error),
+                Err(_) if is_answer => Swap::Failed(error),
+                Err(_) => Swap::Unknown(error),
+            };
         }
     }
 
