@@ -119,8 +119,8 @@ impl Loader {
 
 const LICENSE: &std::ffi::CStr = c"Dual BSD/GPL";
 
-/// The map behind the configuration. It cannot be written by a program, nor, once frozen, by anybody else: so the
-/// verifier takes its content for constant.
+/// The map with the configuration, for who reads the chain. It cannot be written by a program, nor, once frozen, by
+/// anybody else: so it says for ever what the code was written for.
 fn config_map(kernel: &Kernel, config: &Config) -> io::Result<MapHandle> {
     let content = config.encode();
     let map = kernel.map_create(&MapSpec {

@@ -238,3 +238,32 @@ pub(super) fn magic(stat: &libc::statfs) -> u64 {
 pub(super) fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_open_directory_s_names_are_those_of_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        // More than one call's room.
+        let mut expected: Vec<_> = (0..200).map(|n| format!("prog{n}-link")).collect();
+        for name in &expected {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        let kernel = Kernel::default();
+        let mut names = kernel.names_in(&kernel.open_dir(directory.path()).unwrap()).unwrap();
+        names.retain(|name| name != "." && name != "..");
+        names.sort();
+        expected.sort();
+        assert_eq!(names, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_records_make_it_panic_or_go_on_for_ever(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            let _ = names_of(&bytes);
+        }
+    }
+}
