@@ -63,6 +63,8 @@ enum Only {
     Live,
     /// Add to a chain of one, in the process that has just made it.
     Again,
+    /// Add to a chain of nine, in the process that has just made it.
+    Nine,
     /// Add to a chain of one by C libxdp 1.3, in a process of its own.
     Their13,
     /// The same by C libxdp 1.6.
@@ -391,8 +393,10 @@ fn cycles(xdp: &Xdp, cycles: usize) -> Result<()> {
 fn attach(xdp: &Xdp, interface: &Interface) -> Result<()> {
     let mut program = counter()?;
     println!("begin");
+    let start = Instant::now();
     xdp.attach(interface, &mut program, Mode::Native)?;
-    println!("end");
+    let took = start.elapsed();
+    println!("end after {} us", took.as_micros());
     Ok(())
 }
 
@@ -418,8 +422,11 @@ fn once(xdp: &Xdp, pair: &Pair, only: Only) -> Result<()> {
     match only {
         Only::Their13 => peer("1.3", ProtocolVersion::V2)?,
         Only::Their16 => peer("1.6", ProtocolVersion::V3)?,
-        Only::Again => {
-            xdp.attach(&interface, &mut counter()?, Mode::Native)?;
+        Only::Again | Only::Nine => {
+            let length = if matches!(only, Only::Nine) { 9 } else { 1 };
+            let mut programs = (0..length).map(|_| counter()).collect::<Result<Vec<_>>>()?;
+            xdp.attach_all(&interface, &mut programs.iter_mut().collect::<Vec<_>>(), Mode::Native)?;
+            std::thread::sleep(SETTLE);
             attach(xdp, &interface)?;
         }
         Only::Empty | Only::Live => {

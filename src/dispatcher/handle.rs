@@ -235,17 +235,12 @@ impl Xdp {
     #[doc(alias = "xdp_multiprog__get_from_ifindex")]
     pub fn inspect(&self, interface: &Interface) -> Result<Occupant> {
         let attachment = Attachment::new(&self.kernel, interface);
-        let store = match self.location.look(&self.kernel) {
-            Ok(root) => Some(self.store_at(root)),
-            Err(error) if matches!(error.kind(), ErrorKind::NoBpffs(_)) => None,
-            Err(error) => return Err(error),
-        };
+        let store = self.store_at(self.location.directory());
         for _ in 0..LOOKS {
             let Some(attached) = attachment.query()? else {
                 return Ok(Occupant::Empty);
             };
-            let live =
-                inspect::read(&self.kernel, store.as_ref(), interface, &attachment, attached)?;
+            let live = inspect::read(&self.kernel, &store, interface, &attachment, attached)?;
             // A chain that was replaced half-way through looks damaged, and is not.
             if let Some(live) = live
                 && (live.is_whole() || attachment.query()? == Some(attached))

@@ -347,24 +347,23 @@ pub(super) fn read_chain(
     kernel: &Kernel,
     attachment: &Attachment<'_>,
     dispatcher: LiveDispatcher,
-    pins: Option<PinnedDispatcher>,
+    open: Option<OpenPins<'_>>,
     unexpected: Unexpected,
 ) -> Result<LiveChain> {
-    let open = pins.as_ref().map(|pins| pins.open(kernel)).transpose()?.flatten();
     let link = match open.as_ref().map(OpenPins::attachment).transpose()?.flatten() {
         Some(fd) => attachment.adopt(fd, dispatcher.id).during(READ, "the pinned link")?,
         None => None,
     };
     let slots = dispatcher.config.slots.iter().copied().enumerate();
     let member = |(slot, config)| -> Result<LiveMember> {
-        let (Some(pins), Some(open)) = (&pins, &open) else {
+        let Some(open) = &open else {
             return Ok(LiveMember { config, is_linked: false, program: None });
         };
         let is_linked = open.has_link(slot);
         let Some(fd) = open.program(slot)? else {
             return Ok(LiveMember { config, is_linked, program: None });
         };
-        let pin = || pins.program_path(slot);
+        let pin = || open.place().program_path(slot);
         let program = match live_program(kernel, fd, pin) {
             Err(ErrorKind::UnexpectedPin { .. }) if unexpected == Unexpected::Lost => None,
             Err(error) => return Err(Error::new(READ, pin().display(), error)),
@@ -373,7 +372,7 @@ pub(super) fn read_chain(
         Ok(LiveMember { config, is_linked, program })
     };
     let members = slots.map(member).collect::<Result<_>>()?;
-    drop(open);
+    let pins = open.map(OpenPins::into_place);
     Ok(LiveChain { dispatcher, pins, link, members })
 }
 
@@ -398,11 +397,11 @@ fn full_name(kernel: &Kernel, info: &ProgramInfo) -> io::Result<String> {
     Ok(completed_name(info, btf.as_ref()))
 }
 
-/// Finds and reads whatever `attached` is; `None` if it has gone meanwhile. Without bpffs there is no `store`,
-/// and there are no pins.
+/// Finds and reads whatever `attached` is; `None` if it has gone meanwhile. Where there is no bpf file system, there
+/// are no pins.
 pub(super) fn read(
     kernel: &Kernel,
-    store: Option<&Store>,
+    store: &Store,
     interface: &Interface,
     attachment: &Attachment<'_>,
     attached: Attached,
@@ -411,9 +410,10 @@ pub(super) fn read(
         None => None,
         Some(Found::Foreign(program)) => Some(Live::Foreign(program)),
         Some(Found::Dispatcher(dispatcher)) => {
-            let pins = match store {
-                Some(store) => store.find(&key(interface, &dispatcher)?)?,
-                None => None,
+            let pins = store.find(&key(interface, &dispatcher)?)?;
+            let pins = match pins {
+                Some(pins) if pins.is_in_bpffs()? => Some(pins),
+                _ => None,
             };
             let chain = read_chain(kernel, attachment, dispatcher, pins, Unexpected::Refused)?;
             Some(Live::Chain(chain))

@@ -14,7 +14,7 @@ use super::outcome::Outcome;
 use super::plan::{Origin, Plan, Planned, Rank, RankKind};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Attached, Attachment, Interface, Known, Link, Linked, Mode, Swap};
-use crate::pins::{Lock, PinnedDispatcher, Scope, Staging, Store};
+use crate::pins::{Lock, OpenPins, Scope, Staging, Store};
 use crate::program::{LoadTarget, Program};
 use crate::sys::Kernel;
 use std::io;
@@ -158,7 +158,7 @@ impl<'a> Transaction<'a> {
     fn read(
         &self,
         dispatcher: LiveDispatcher,
-        pins: Option<PinnedDispatcher>,
+        pins: Option<OpenPins<'_>>,
         unexpected: Unexpected,
     ) -> Result<LiveChain> {
         inspect::read_chain(self.kernel, &self.attachment, dispatcher, pins, unexpected)
@@ -185,11 +185,11 @@ impl<'a> Transaction<'a> {
             };
             let pins = store.find(&inspect::key(self.interface, &dispatcher)?)?;
             match &pins {
-                Some(pins) if pins.path().parent() != Some(scope.path()) => {
+                Some(pins) if pins.place().path().parent() != Some(scope.path()) => {
                     // One lock at a time: two processes that hold one each and want the other's hang.
                     drop(scope);
                     // Gone meanwhile: then so is the chain that was seen, and another is to be found.
-                    scope = match store.lock_around(pins)? {
+                    scope = match store.lock_around(pins.place())? {
                         Some(around) => around,
                         None => store.lock_scope(netns)?,
                     };

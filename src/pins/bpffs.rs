@@ -37,7 +37,7 @@ impl Location {
             }
             self.mount(kernel)?;
         }
-        let directory = self.path.join(DIRECTORY);
+        let directory = self.directory();
         match kernel.mkdir(&directory) {
             Ok(()) => Ok(directory),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -65,13 +65,9 @@ impl Location {
             .during(MOUNT, self.path.display())
     }
 
-    /// The `xdp` directory as it is, which may be not at all. Changes nothing.
-    pub(crate) fn look(&self, kernel: &Kernel) -> Result<PathBuf> {
-        if is_bpffs(kernel, &self.path)? {
-            Ok(self.path.join(DIRECTORY))
-        } else {
-            Err(self.missing())
-        }
+    /// Where the `xdp` directory is, if there is one.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.path.join(DIRECTORY)
     }
 
     fn missing(&self) -> Error {

@@ -33,7 +33,7 @@ pub(crate) struct PinnedDispatcher {
 #[derive(Debug)]
 pub(crate) struct OpenPins<'a> {
     kernel: &'a Kernel,
-    pins: &'a PinnedDispatcher,
+    pins: PinnedDispatcher,
     directory: File,
     names: Vec<String>,
 }
@@ -74,20 +74,19 @@ impl Store {
 
     /// Where a dispatcher is pinned: where the layout says, else anywhere below `xdp`, since its id is
     /// unique in the kernel.
-    pub(crate) fn find(&self, key: &PinKey<'_>) -> Result<Option<PinnedDispatcher>> {
+    pub(crate) fn find(&self, key: &PinKey<'_>) -> Result<Option<OpenPins<'_>>> {
         let scope = self.layout.scope(key.netns);
         if is_usable_scope(&scope) {
             let name = directory_name(key.ifindex, key.dispatcher);
-            let path = self.root.join(scope).join(name);
-            match self.kernel.is_dir(&path) {
-                Ok(true) => return Ok(Some(PinnedDispatcher { path })),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(denied("look at", &path, error));
-                }
-                _ => {}
+            let pins = PinnedDispatcher { path: self.root.join(scope).join(name) };
+            if let Some(open) = pins.open(&self.kernel)? {
+                return Ok(Some(open));
             }
         }
-        self.search(&self.root, key.dispatcher, SEARCH_DEPTH)
+        match self.search(&self.root, key.dispatcher, SEARCH_DEPTH)? {
+            Some(pins) => pins.open(&self.kernel),
+            None => Ok(None),
+        }
     }
 
     fn search(
@@ -155,16 +154,16 @@ impl PinnedDispatcher {
         self.path.join(ATTACHMENT)
     }
 
-    /// Opens the directory to look into it; `None` if it has gone meanwhile.
-    pub(crate) fn open<'a>(&'a self, kernel: &'a Kernel) -> Result<Option<OpenPins<'a>>> {
+    /// Opens the directory to look into it; `None` if there is none, or no longer.
+    fn open(self, kernel: &Kernel) -> Result<Option<OpenPins<'_>>> {
         let open = || {
             let directory = kernel.open_dir(&self.path)?;
             let names = kernel.names_in(&directory)?;
-            Ok(OpenPins { kernel, pins: self, directory, names })
+            Ok((directory, names))
         };
         match open() {
-            Ok(pins) => Ok(Some(pins)),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(None),
+            Ok((directory, names)) => Ok(Some(OpenPins { kernel, pins: self, directory, names })),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(denied("read", &self.path, error)),
         }
     }
@@ -193,7 +192,26 @@ impl PinnedDispatcher {
 /// Name of the pin of the link that holds a dispatcher on its interface.
 const ATTACHMENT: &str = "xdp-link";
 
+/// Nothing of that name, or a file or symbolic link in place of the directory.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
+}
+
 impl OpenPins<'_> {
+    /// Whether it is in a bpf file system: no other has pins.
+    pub(crate) fn is_in_bpffs(&self) -> Result<bool> {
+        self.kernel.holds_pins(&self.directory).at("look at", self.pins.path())
+    }
+
+    /// Where they are.
+    pub(crate) fn place(&self) -> &PinnedDispatcher {
+        &self.pins
+    }
+
+    pub(crate) fn into_place(self) -> PinnedDispatcher {
+        self.pins
+    }
+
     /// The pinned program of a slot; `None` if there is no such pin.
     pub(crate) fn program(&self, slot: usize) -> Result<Option<OwnedFd>> {
         self.object(&program_name(slot))
@@ -316,7 +334,7 @@ mod tests {
         let netns = netns();
         let find = |layout: Store, dispatcher| {
             let key = PinKey { netns: &netns, ifindex: 9, dispatcher };
-            layout.find(&key).unwrap().map(|found| found.path)
+            layout.find(&key).unwrap().map(|found| found.pins.path.clone())
         };
         assert_eq!(find(store(root.path(), Legacy), 77), Some(elsewhere.clone()));
         assert_eq!(find(store(root.path(), NetnsInode), 77), Some(elsewhere));

@@ -4,7 +4,7 @@ use super::Kernel;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -161,12 +161,6 @@ impl Kernel {
         Ok(file_id(&fs::symlink_metadata(path)?))
     }
 
-    /// Whether `path` is a directory, and not a symbolic link to one.
-    pub(crate) fn is_dir(&self, path: &Path) -> io::Result<bool> {
-        self.step("stat")?;
-        Ok(fs::symlink_metadata(path)?.is_dir())
-    }
-
     pub(crate) fn file_id(&self, file: &File) -> io::Result<FileId> {
         self.step("fstat")?;
         Ok(file_id(&file.metadata()?))
@@ -194,6 +188,23 @@ impl Kernel {
         // SAFETY: getauxval takes no pointer.
         let is_trusted = unsafe { libc::getauxval(libc::AT_SECURE) == 0 };
         if is_trusted { std::env::var_os(name) } else { None }
+    }
+
+    /// Whether an open directory is one of a bpf file system.
+    pub(crate) fn holds_pins(&self, directory: &File) -> io::Result<bool> {
+        Ok(self.file_system(directory.as_fd())? == BPF_FS_MAGIC)
+    }
+
+    /// The type of the file system that an open file lies on.
+    pub(super) fn file_system(&self, file: BorrowedFd<'_>) -> io::Result<u64> {
+        self.step("fstatfs")?;
+        // SAFETY: statfs is plain data for which all zeroes is a value.
+        let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+        // SAFETY: stat is a live statfs for the kernel to fill.
+        if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(magic(&stat))
     }
 
     /// Whether `path` lies on a bpf file system.
@@ -230,7 +241,7 @@ impl Kernel {
 
 /// The type of a file system. Its field's width differs between architectures; it has 32 bits in all of them.
 #[allow(clippy::cast_sign_loss)]
-pub(super) fn magic(stat: &libc::statfs) -> u64 {
+fn magic(stat: &libc::statfs) -> u64 {
     (stat.f_type as u64) & 0xffff_ffff
 }
 

@@ -29,24 +29,13 @@ const _: () = assert!(std::mem::offset_of!(Handle, data) == 8);
 impl Kernel {
     /// Whether the descriptor is of a network namespace, and no other file.
     pub(crate) fn is_netns(&self, file: BorrowedFd<'_>) -> io::Result<bool> {
-        if !self.is_nsfs(file)? {
+        if self.file_system(file)? != NSFS_MAGIC {
             return Ok(false);
         }
         self.step("ioctl")?;
         // SAFETY: every file of nsfs takes NS_GET_NSTYPE, which has no argument.
         let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE, 0) };
         Ok(kind == libc::CLONE_NEWNET)
-    }
-
-    fn is_nsfs(&self, file: BorrowedFd<'_>) -> io::Result<bool> {
-        self.step("fstatfs")?;
-        // SAFETY: statfs is plain data for which all zeroes is a value.
-        let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
-        // SAFETY: stat is a live statfs for the kernel to fill.
-        if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(super::fs::magic(&stat) == NSFS_MAGIC)
     }
 
     /// Runs `work` in the namespace `netns`. Where the calling thread is in another one, `work` runs on a
