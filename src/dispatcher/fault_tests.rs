@@ -393,7 +393,7 @@ fn what_cannot_be_removed_is_told() -> Result<()> {
         let plan = Arc::new(Plan::record());
         ensure!(add(&plan)?.leftover.is_none());
         xdp.detach_all(&interface)?;
-        let unlink = plan.seen().iter().position(|call| *call == "unlink").unwrap();
+        let unlink = plan.seen().iter().position(|call| *call == "unlinkat").unwrap();
 
         let outcome = add(&Arc::new(Plan::fail(unlink..unlink + 2, ERRNO)))?;
         let leftover = outcome.leftover.unwrap();

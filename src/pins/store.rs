@@ -43,6 +43,8 @@ pub(crate) struct OpenPins<'a> {
 pub(crate) struct Staging<'a> {
     kernel: &'a Kernel,
     directory: PinnedDispatcher,
+    /// The directory, open: a name in it is found faster than a whole path.
+    open: File,
     kept: bool,
 }
 
@@ -126,7 +128,16 @@ impl Store {
             directory.remove(&self.kernel)?;
             self.kernel.mkdir(&directory.path).at("make directory", &directory.path)?;
         }
-        Ok(Staging { kernel: &self.kernel, directory, kept: false })
+        match self.kernel.open_dir(&directory.path) {
+            Ok(open) => Ok(Staging { kernel: &self.kernel, directory, open, kept: false }),
+            Err(error) => {
+                let denied = denied("open", &directory.path, error);
+                if let Err(error) = twice(|| self.kernel.rmdir(&directory.path)) {
+                    log::warn!("{} is left behind: {error}", directory.path.display());
+                }
+                Err(denied)
+            }
+        }
     }
 
     /// Removes the pins of a dispatcher that is no longer attached.
@@ -144,22 +155,12 @@ impl PinnedDispatcher {
         self.path.join(program_name(slot))
     }
 
-    pub(crate) fn link_path(&self, slot: usize) -> PathBuf {
-        self.path.join(link_name(slot))
-    }
-
-    /// Where the link is pinned that holds the dispatcher on its interface, if one does. Not part of libxdp's
-    /// protocol, which has no such links.
-    pub(crate) fn attachment_path(&self) -> PathBuf {
-        self.path.join(ATTACHMENT)
-    }
-
     /// Opens the directory to look into it; `None` if there is none, or no longer.
     fn open(self, kernel: &Kernel) -> Result<Option<OpenPins<'_>>> {
         let open = || {
             let directory = kernel.open_dir(&self.path)?;
             let names = kernel.names_in(&directory)?;
-            Ok((directory, names))
+            Ok((directory, names.into_iter().map(|(name, _)| name).collect()))
         };
         match open() {
             Ok((directory, names)) => Ok(Some(OpenPins { kernel, pins: self, directory, names })),
@@ -171,14 +172,22 @@ impl PinnedDispatcher {
     /// Removes what the protocol puts here, and then the directory. Anything else in it stays, and is the
     /// error.
     fn remove(&self, kernel: &Kernel) -> Result<()> {
-        let entries = twice(|| kernel.read_dir(&self.path));
+        let open = || {
+            let directory = kernel.open_dir(&self.path)?;
+            let names = kernel.names_in(&directory)?;
+            Ok((directory, names))
+        };
+        let (directory, entries) = twice(open).at("read", &self.path)?;
         let mut foreign = None;
-        for entry in entries.at("read", &self.path)? {
-            if entry.kind != EntryKind::Object || !is_pin_name(&entry.name) {
-                foreign = Some(entry.path);
+        for (name, kind) in entries {
+            if name == "." || name == ".." {
                 continue;
             }
-            twice(|| kernel.unlink(&entry.path)).at("remove", &entry.path)?;
+            if kind != EntryKind::Object || !is_pin_name(&name) {
+                foreign = Some(self.path.join(name));
+                continue;
+            }
+            twice(|| kernel.unlink_in(&directory, &name)).at("remove", &self.path.join(&name))?;
         }
         if let Some(path) = foreign {
             let what = "not made by the dispatcher protocol".into();
@@ -189,7 +198,8 @@ impl PinnedDispatcher {
     }
 }
 
-/// Name of the pin of the link that holds a dispatcher on its interface.
+/// Name of the pin of the link that holds a dispatcher on its interface. Not part of libxdp's protocol, which has no
+/// such links.
 const ATTACHMENT: &str = "xdp-link";
 
 /// Nothing of that name, or a file or symbolic link in place of the directory.
@@ -279,18 +289,25 @@ impl Staging<'_> {
         program: BorrowedFd<'_>,
         link: BorrowedFd<'_>,
     ) -> Result<()> {
-        let pins =
-            [(self.directory.link_path(slot), link), (self.directory.program_path(slot), program)];
-        for (path, object) in pins {
-            self.kernel.pin(object, &path).at("pin", &path)?;
-        }
-        Ok(())
+        self.pin_as(&link_name(slot), link)?;
+        self.pin_as(&program_name(slot), program)
     }
 
     /// Pins the link that holds the dispatcher, or will hold it, on its interface.
     pub(crate) fn pin_attachment(&self, _lock: &Lock, link: BorrowedFd<'_>) -> Result<()> {
-        let path = self.directory.attachment_path();
-        self.kernel.pin(link, &path).at("pin", &path)
+        self.pin_as(ATTACHMENT, link)
+    }
+
+    fn pin_as(&self, name: &str, object: BorrowedFd<'_>) -> Result<()> {
+        let path = || self.directory.path.join(name);
+        let pinned = match self.kernel.pin_in(object, &self.open, name) {
+            // Kernels before 6.5 know only whole paths.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.kernel.pin(object, &path())
+            }
+            other => other,
+        };
+        pinned.map_err(|error| denied("pin", &path(), error))
     }
 
     /// The dispatcher is attached: its pins stay.

@@ -38,9 +38,10 @@ pub(crate) struct Entry {
 /// Room for the entries of a dispatcher's directory, in bytes: some forty for each; more take another call.
 const NAMES_ROOM: usize = 2048;
 
-/// The names in a stretch of `struct linux_dirent64`: inode, offset, length of the record, type, name.
-fn names_of(mut records: &[u8]) -> Vec<String> {
+/// The entries in a stretch of `struct linux_dirent64`: inode, offset, length of the record, type, name.
+fn names_of(mut records: &[u8]) -> Vec<(String, EntryKind)> {
     const LENGTH: usize = 16;
+    const TYPE: usize = 18;
     const NAME: usize = 19;
     let mut names = Vec::new();
     while let Some(&[low, high]) = records.get(LENGTH..LENGTH + 2).and_then(|two| two.first_chunk())
@@ -50,8 +51,13 @@ fn names_of(mut records: &[u8]) -> Vec<String> {
             break;
         };
         let name = record.get(NAME..).and_then(|rest| rest.split(|byte| *byte == 0).next());
+        let kind = match record.get(TYPE) {
+            Some(&libc::DT_DIR) => EntryKind::Directory,
+            Some(&libc::DT_LNK) => EntryKind::Symlink,
+            _ => EntryKind::Object,
+        };
         if let Some(Ok(name)) = name.map(std::str::from_utf8) {
-            names.push(name.to_owned());
+            names.push((name.to_owned(), kind));
         }
         records = records.get(length..).unwrap_or_default();
     }
@@ -71,6 +77,17 @@ impl Kernel {
     pub(crate) fn rmdir(&self, path: &Path) -> io::Result<()> {
         self.step("rmdir")?;
         fs::remove_dir(path)
+    }
+
+    /// Removes the entry `name` of an open directory, unless it is a directory itself.
+    pub(crate) fn unlink_in(&self, directory: &File, name: &str) -> io::Result<()> {
+        self.step("unlinkat")?;
+        let name = c_path(Path::new(name))?;
+        // SAFETY: the directory is open, and name ends in NUL and lives until the call returns.
+        if unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     pub(crate) fn unlink(&self, path: &Path) -> io::Result<()> {
@@ -132,8 +149,9 @@ impl Kernel {
             .open(path)
     }
 
-    /// The names of what is in an open directory, in no order; those that are not UTF-8 left out.
-    pub(crate) fn names_in(&self, directory: &File) -> io::Result<Vec<String>> {
+    /// What is in a directory that was just opened, itself and the one above included, in no order; names that are
+    /// not UTF-8 left out.
+    pub(crate) fn names_in(&self, directory: &File) -> io::Result<Vec<(String, EntryKind)>> {
         self.step("getdents64")?;
         let mut names = Vec::new();
         let mut buffer = [0_u8; NAMES_ROOM];
@@ -265,10 +283,26 @@ mod tests {
         }
         let kernel = Kernel::default();
         let mut names = kernel.names_in(&kernel.open_dir(directory.path()).unwrap()).unwrap();
-        names.retain(|name| name != "." && name != "..");
-        names.sort();
+        names.retain(|(name, _)| name != "." && name != "..");
+        names.sort_by(|a, b| a.0.cmp(&b.0));
         expected.sort();
+        let expected: Vec<_> = expected.into_iter().map(|name| (name, EntryKind::Object)).collect();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn an_entry_s_kind_is_told_and_no_directory_is_unlinked() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("below")).unwrap();
+        std::os::unix::fs::symlink("text", directory.path().join("note")).unwrap();
+        let kernel = Kernel::default();
+        let open = kernel.open_dir(directory.path()).unwrap();
+        let entries = kernel.names_in(&open).unwrap();
+        assert!(entries.contains(&("below".into(), EntryKind::Directory)), "{entries:?}");
+        assert!(entries.contains(&("note".into(), EntryKind::Symlink)), "{entries:?}");
+        assert!(kernel.unlink_in(&open, "below").is_err());
+        kernel.unlink_in(&open, "note").unwrap();
+        assert!(kernel.unlink_in(&open, "note").is_err());
     }
 
     proptest! {

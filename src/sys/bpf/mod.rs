@@ -543,6 +543,26 @@ impl Kernel {
         unsafe { bpf(bpf_sys::BPF_OBJ_PIN, &mut attr) }.map(drop)
     }
 
+    /// `BPF_OBJ_PIN` as a name in a directory; `EINVAL` before kernel 6.5.
+    pub(crate) fn pin_in(
+        &self,
+        object: BorrowedFd<'_>,
+        directory: &File,
+        name: &str,
+    ) -> io::Result<()> {
+        self.step("BPF_OBJ_PIN")?;
+        let name = c_path(Path::new(name))?;
+        let mut attr = ObjectAttr {
+            pathname: name.as_ptr() as u64,
+            bpf_fd: raw(object),
+            file_flags: bpf_sys::BPF_F_PATH_FD,
+            path_fd: raw(directory.as_fd()),
+            ..Default::default()
+        };
+        // SAFETY: pathname ends in NUL and lives until the call returns; the directory is open.
+        unsafe { bpf(bpf_sys::BPF_OBJ_PIN, &mut attr) }.map(drop)
+    }
+
     /// `BPF_OBJ_GET` of a name in a directory; `EINVAL` before kernel 6.5.
     pub(crate) fn open_pin_in(&self, directory: &File, name: &str) -> io::Result<OwnedFd> {
         self.step("BPF_OBJ_GET")?;
