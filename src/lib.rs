@@ -69,7 +69,7 @@ pub use dispatcher::{
     Support, Xdp,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use net::{AttachBy, AttachedBy, Interface, Link, Mode, Netns, NetnsId};
+pub use net::{AttachBy, AttachedBy, BpffsMount, Interface, Link, Mode, Netns, NetnsId, Survey};
 pub use pins::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub use program::{Action, ChainActions, Map, Program, Select, TestRun, TestRunOutcome};
 pub use sys::object::LibbpfObject;

@@ -8,8 +8,10 @@
 mod attach;
 mod interface;
 mod netns;
+mod survey;
 
 pub use attach::{AttachBy, AttachedBy, Link, Mode};
 pub(crate) use attach::{Attached, Attachment, Known, Linked, Swap};
 pub use interface::Interface;
 pub use netns::{Netns, NetnsId};
+pub use survey::{BpffsMount, Survey};

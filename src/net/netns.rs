@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
+use crate::sys::fs::FileId;
 use once_cell::sync::OnceCell;
 use std::fmt;
 use std::fs::{self, File};
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Where iproute2 keeps named namespaces.
-const NAMED: &str = "/run/netns";
+pub(super) const NAMED: &str = "/run/netns";
 
 /// A network namespace, held open: it lives at least as long as this value.
 ///
@@ -140,14 +141,14 @@ impl Netns {
             let kind = ErrorKind::NoNetns("another kind of file".into());
             return Err(Error::new("open namespace", label, kind));
         }
-        let metadata = file.metadata().during("open namespace", &label)?;
-        Ok(Self(Arc::new(Inner {
-            fd: file.into(),
-            label,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            id: OnceCell::new(),
-        })))
+        Self::of_file(&kernel, file, label.clone()).during("open namespace", label)
+    }
+
+    /// Of a file that is known to be a network namespace's.
+    pub(super) fn of_file(kernel: &Kernel, file: File, label: String) -> io::Result<Self> {
+        let FileId { device, inode } = kernel.file_id(&file)?;
+        let id = OnceCell::new();
+        Ok(Self(Arc::new(Inner { fd: file.into(), label, device, inode, id })))
     }
 
     /// Inode of the namespace's file.

@@ -3,35 +3,58 @@
 use super::Kernel;
 use std::fs;
 
-/// What a process may have to do with BPF; include/uapi/linux/capability.h.
+/// What a process may have to do with BPF and with other processes; include/uapi/linux/capability.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Capability {
     /// For what is opened by its id.
     SysAdmin,
     /// For extension programs, and for a verifier that lets pointers be compared. `CAP_SYS_ADMIN` includes it.
     Perfmon,
+    /// For a look at processes with other privileges.
+    SysPtrace,
 }
 
+const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 const PERFMON: u64 = 1 << 38;
+
+impl Capability {
+    /// The bits of which one is enough.
+    const fn enough(self) -> u64 {
+        match self {
+            Self::SysAdmin => SYS_ADMIN,
+            Self::Perfmon => SYS_ADMIN | PERFMON,
+            Self::SysPtrace => SYS_PTRACE,
+        }
+    }
+
+    const fn names(self) -> &'static str {
+        match self {
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::Perfmon => "CAP_PERFMON or CAP_SYS_ADMIN",
+            Self::SysPtrace => "CAP_SYS_PTRACE",
+        }
+    }
+}
 
 impl Kernel {
     /// What the calling thread lacks, if an EPERM can come from that; `None` where it lacks nothing that is
     /// known of, so that the kernel itself must have refused.
-    #[allow(clippy::unused_self)]
     pub(crate) fn lacking(&self, wanted: Capability) -> Option<&'static str> {
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let held = effective.and_then(|held| u64::from_str_radix(held.trim(), 16).ok());
-        let (enough, name) = match wanted {
-            Capability::SysAdmin => (SYS_ADMIN, "CAP_SYS_ADMIN"),
-            Capability::Perfmon => (SYS_ADMIN | PERFMON, "CAP_PERFMON or CAP_SYS_ADMIN"),
-        };
-        if held.is_some_and(|held| held & enough == 0) {
-            return Some(name);
+        if self.has(wanted) == Some(false) {
+            return Some(wanted.names());
         }
         (self.counts_memlock() && self.memlock_is_limited())
             .then_some("CAP_SYS_RESOURCE, or no RLIMIT_MEMLOCK, on a kernel before 5.11")
+    }
+
+    /// Whether the calling thread has what is enough for this; `None` if it cannot be told.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn has(&self, wanted: Capability) -> Option<bool> {
+        let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        let held = u64::from_str_radix(effective.trim(), 16).ok()?;
+        Some(held & wanted.enough() != 0)
     }
 
     /// Whether BPF memory counts against `RLIMIT_MEMLOCK`, as it did before kernel 5.11.

@@ -13,6 +13,7 @@ pub(crate) mod fs;
 pub(crate) mod netlink;
 pub(crate) mod ns;
 pub(crate) mod object;
+mod proc;
 
 pub(crate) use caps::Capability;
 use std::io;
