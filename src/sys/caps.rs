@@ -58,10 +58,14 @@ impl Kernel {
     }
 
     /// Whether BPF memory counts against `RLIMIT_MEMLOCK`, as it did before kernel 5.11.
-    #[allow(clippy::unused_self)]
     pub(super) fn counts_memlock(&self) -> bool {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        version(&release).is_some_and(|version| version < (5, 11))
+        self.release().is_some_and(|version| version < (5, 11))
+    }
+
+    /// The first two numbers of the kernel's release.
+    #[allow(clippy::unused_self)]
+    pub(super) fn release(&self) -> Option<(u32, u32)> {
+        version(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
     }
 
     #[allow(clippy::unused_self)]

@@ -260,4 +260,10 @@ impl Kernel {
         };
         new_descriptor(fd).map(File::from)
     }
+
+    /// Whether `ESTALE` for a namespace's handle proves that it is dead. From 6.19 it can also mean that nothing but a
+    /// socket keeps it alive.
+    pub(crate) fn stale_is_dead(&self) -> bool {
+        self.release() == Some((6, 18))
+    }
 }
