@@ -250,12 +250,15 @@ pub enum ErrorKind {
     },
 
     /// Somebody else holds the lock for longer than allowed.
-    #[error("{} is locked by another process since more than {waited:?}", path.display())]
+    #[error("{} is locked by {} since more than {waited:?}", path.display(), somebody(.holder.as_ref()))]
     LockTimeout {
         /// The directory whose lock was wanted.
         path: PathBuf,
         /// How long the operation waited.
         waited: Duration,
+        /// Who has the lock. `None` if it is told nowhere: for a process of another PID namespace, or one that has ended
+        /// and left the lock to a child.
+        holder: Option<LockHolder>,
     },
 
     /// Other processes changed the interface again and again in between.
@@ -286,6 +289,27 @@ pub enum ErrorKind {
         /// What the kernel or libbpf said about it; may be empty.
         message: String,
     },
+}
+
+/// A process that holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockHolder {
+    /// Its id, in the PID namespace of `/proc`.
+    pub pid: u32,
+    /// Its name, as in `/proc/PID/comm`.
+    pub name: String,
+}
+
+/// As `xdp-loader (pid 4711)`.
+impl fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name.escape_debug(), self.pid)
+    }
+}
+
+fn somebody(holder: Option<&LockHolder>) -> String {
+    holder.map_or_else(|| "another process".into(), LockHolder::to_string)
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
@@ -405,6 +429,21 @@ mod tests {
         assert_eq!(error.to_string(), "pin /sys/fs/bpf/xdp: No space left on device (os error 28)");
         assert_eq!(error.errno(), Some(libc::ENOSPC));
         assert!(error.source().is_none(), "it would be told twice");
+    }
+
+    #[test]
+    fn a_stuck_lock_s_holder_is_named() {
+        let (path, waited) = ("/sys/fs/bpf/xdp".into(), Duration::from_secs(2));
+        let holder = Some(LockHolder { pid: 4711, name: "xdp-loader".into() });
+        let known = ErrorKind::LockTimeout { path, waited, holder };
+        let text = "/sys/fs/bpf/xdp is locked by xdp-loader (pid 4711) since more than 2s";
+        assert_eq!(known.to_string(), text);
+        let unknown = ErrorKind::LockTimeout { path: "/x".into(), waited, holder: None };
+        assert_eq!(unknown.to_string(), "/x is locked by another process since more than 2s");
+        assert_eq!(
+            LockHolder { pid: 1, name: "a\n\u{1b}b".into() }.to_string(),
+            "a\\n\\u{1b}b (pid 1)"
+        );
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub use dispatcher::{
     ForeignProgram, MAX_PROGRAMS, Member, Occupant, Outcome, Policy, ProtocolVersion, Single,
     Support, Xdp,
 };
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, LockHolder, Result};
 pub use net::{AttachBy, AttachedBy, BpffsMount, Interface, Link, Mode, Netns, NetnsId, Survey};
 pub use pins::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub use program::{Action, ChainActions, Map, Program, Select, TestRun, TestRunOutcome};

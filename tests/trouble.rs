@@ -181,6 +181,7 @@ fn a_held_lock_is_waited_for_no_longer_than_allowed() -> Result<()> {
             matches!(error.kind(), ErrorKind::LockTimeout { path, .. } if *path == root),
             "{error}"
         );
+        ensure!(error.to_string().contains(&format!("flock (pid {})", holder.id())), "{error}");
         ensure!(legacy.inspect(&interface)? == Occupant::Empty, "reading takes no lock");
         drop(holder.stdin.take());
         holder.wait()?;

@@ -1,8 +1,9 @@
 //! The lock over a scope: flock(2) on its directory, as C libxdp takes it on `xdp`.
 
 use super::{At, denied};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, LockHolder, Result};
 use crate::sys::Kernel;
+use crate::sys::fs::FileId;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,11 +28,13 @@ impl Patience {
 
 impl Deadline {
     /// The error if it is over.
-    pub(super) fn check(self, path: &Path) -> Result<()> {
+    pub(super) fn check(self, kernel: &Kernel, path: &Path) -> Result<()> {
         match self.0 {
             Some((start, limit)) if start.elapsed() >= limit => {
-                let kind = ErrorKind::LockTimeout { path: path.to_owned(), waited: limit };
-                Err(Error::new("lock", path.display(), kind))
+                let (path, holder) = (path.to_owned(), holder(kernel, path));
+                let object = path.display().to_string();
+                let kind = ErrorKind::LockTimeout { path, waited: limit, holder };
+                Err(Error::new("lock", object, kind))
             }
             _ => Ok(()),
         }
@@ -104,7 +107,7 @@ fn wait(kernel: &Kernel, file: &File, path: &Path, deadline: Deadline) -> Result
         return uninterrupted(kernel, file, path);
     }
     while !kernel.try_lock(file).at("lock", path)? {
-        deadline.check(path)?;
+        deadline.check(kernel, path)?;
         std::thread::sleep(POLL);
     }
     Ok(())
@@ -119,9 +122,80 @@ fn uninterrupted(kernel: &Kernel, file: &File, path: &Path) -> Result<()> {
     }
 }
 
+/// Who has the lock of the directory at `path`, if that can be told.
+fn holder(kernel: &Kernel, path: &Path) -> Option<LockHolder> {
+    let locked = kernel.path_id(path).ok()?;
+    let table = kernel.read_file("/proc/locks").ok()?;
+    let pid = String::from_utf8_lossy(&table).lines().find_map(|line| locker(line, locked))?;
+    let name = kernel.read_file(&format!("/proc/{pid}/comm")).ok()?;
+    Some(LockHolder { pid, name: String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned() })
+}
+
+/// The process that a line of `/proc/locks` (proc(5)) names, if it is of the flock(2) of this file:
+///
+/// `5: FLOCK  ADVISORY  WRITE 4711 00:1f:12345 0 EOF`, with the device in hexadecimal. Who waits has an arrow for the
+/// second word.
+fn locker(line: &str, locked: FileId) -> Option<u32> {
+    let mut words = line.split_whitespace();
+    if words.nth(1)? != "FLOCK" {
+        return None;
+    }
+    let pid = words.nth(2)?.parse().ok()?;
+    let mut file = words.next()?.split(':');
+    let mut device_part = || u32::from_str_radix(file.next()?, 16).ok();
+    let device = libc::makedev(device_part()?, device_part()?);
+    let inode = file.next()?.parse().ok()?;
+    (FileId { device, inode } == locked).then_some(pid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn who_locks_is_told_by_the_table() {
+        let locked = FileId { device: libc::makedev(0, 0x1f), inode: 12345 };
+        for (line, expected) in [
+            ("5: FLOCK  ADVISORY  WRITE 4711 00:1f:12345 0 EOF", Some(4711)),
+            ("55: FLOCK  ADVISORY  READ  4711 00:1f:12345 0 EOF", Some(4711)),
+            ("5: -> FLOCK  ADVISORY  WRITE 4711 00:1f:12345 0 EOF", None),
+            ("5: POSIX  ADVISORY  WRITE 4711 00:1f:12345 0 EOF", None),
+            ("5: FLOCK  ADVISORY  WRITE 4711 00:1f:12346 0 EOF", None),
+            ("5: FLOCK  ADVISORY  WRITE 4711 00:31:12345 0 EOF", None),
+            ("5: FLOCK  ADVISORY  WRITE 4711 01:1f:12345 0 EOF", None),
+            ("5: FLOCK  ADVISORY  WRITE -1 00:1f:12345 0 EOF", None),
+            ("5: FLOCK  ADVISORY  WRITE 4711 00:1f", None),
+            ("", None),
+        ] {
+            assert_eq!(locker(line, locked), expected, "{line}");
+        }
+        let large = FileId { device: libc::makedev(259, 0x12345), inode: 7 };
+        assert_eq!(locker("1: FLOCK ADVISORY WRITE 8 103:12345:7 0 EOF", large), Some(8));
+    }
+
+    #[test]
+    fn another_process_that_holds_a_lock_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new("flock")
+            .arg(directory.path())
+            .args(["sh", "-c", "echo; read -r line"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let error = acquire(directory.path(), Some(Duration::from_millis(20))).unwrap_err();
+        let pid = child.id();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let ErrorKind::LockTimeout { holder: Some(holder), .. } = error.kind() else {
+            panic!("{error}")
+        };
+        assert_eq!((holder.pid, holder.name.as_str()), (pid, "flock"), "{error}");
+        assert!(error.to_string().contains(&format!("locked by flock (pid {pid})")), "{error}");
+    }
 
     fn acquire(path: &Path, limit: Option<Duration>) -> Result<Option<Lock>> {
         Lock::acquire(&Kernel::default(), path, Patience(limit).begin())

@@ -122,7 +122,7 @@ impl Store {
                 }
             }
             // Its last user has removed it, or another process was faster to make it: that one goes on.
-            deadline.check(&path)?;
+            deadline.check(self.kernel(), &path)?;
             std::thread::sleep(pause);
             pause = (pause + PAUSE).min(40 * PAUSE);
         }
