@@ -277,6 +277,17 @@ pub enum ErrorKind {
         what: String,
     },
 
+    /// An environment variable has a value that means nothing.
+    #[error("{name} is {value:?}; it can be {allowed}")]
+    BadVariable {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The values that it can have.
+        allowed: &'static str,
+    },
+
     /// A pin layout gave a path that leads out of its directory or is malformed.
     #[error("the pin layout gave a path that cannot be used: {}", .0.display())]
     BadLayout(PathBuf),

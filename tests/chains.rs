@@ -329,6 +329,40 @@ fn the_initial_namespace_keeps_the_classic_paths() -> Result<()> {
     baseline.assert_restored()
 }
 
+/// By the environment; and by a call, whatever that says.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_layout_is_chosen() -> Result<()> {
+    for layout in ["legacy", "netns-inode", "auto"] {
+        let output = Command::new(std::env::current_exe()?)
+            .args(["--exact", "child_that_chooses_a_layout", "--ignored", "--nocapture"])
+            .env("OXDP_PIN_LAYOUT", layout)
+            .output()?;
+        ensure!(output.status.success(), "{layout}: {output:?}");
+    }
+    Ok(())
+}
+
+/// By itself, without that environment, with the default.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn child_that_chooses_a_layout() -> Result<()> {
+    let (xdp, pair) = (xdp()?, Pair::new("chosen", 10)?);
+    let interface = pair.interface()?;
+    let around = |xdp: &Xdp| -> Result<PathBuf> {
+        let pins = xdp.attach(&interface, &mut counter()?, Mode::Native)?.pins.unwrap();
+        xdp.detach_all(&interface)?;
+        Ok(pins.parent().unwrap().to_owned())
+    };
+    let root = Path::new(BPFFS).join("xdp");
+    let own = root.join(format!("netns-{}", interface.netns().inode()));
+    let is_legacy = std::env::var("OXDP_PIN_LAYOUT").is_ok_and(|layout| layout == "legacy");
+    ensure!(around(&xdp)? == *if is_legacy { &root } else { &own });
+    ensure!(around(&xdp.with_layout(NetnsInode))? == own);
+    ensure!(around(&xdp.with_layout(Legacy))? == root);
+    Ok(())
+}
+
 /// A directory for each namespace below one for all, as an agent would want it.
 #[derive(Debug)]
 struct Agent;

@@ -7,8 +7,8 @@ mod support;
 
 use anyhow::{Result, ensure};
 use oxdp::{
-    ErrorKind, Features, Interface, Map, Mode, Netns, Occupant, Policy, Program, Select, Support,
-    Xdp,
+    ErrorKind, Features, Interface, Legacy, Map, Mode, Netns, NetnsInode, Occupant, Policy,
+    Program, Select, Support, Xdp,
 };
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -273,6 +273,34 @@ fn child_without_capability() -> Result<()> {
         matches!(error.kind(), ErrorKind::NoPrivilege { needs } if needs.contains("CAP_PERFMON")),
         "{error}"
     );
+    Ok(())
+}
+
+/// A layout that is not there is an error, but for who has chosen one.
+#[test]
+fn a_layout_of_the_environment_s_must_exist() -> Result<()> {
+    for value in ["legacy", "netns-inode", "auto", "", "Legacy", "pod"] {
+        let mut command = child("child_with_a_layout");
+        passed(&command.env("OXDP_PIN_LAYOUT", value).output()?)?;
+    }
+    passed(&child("child_with_a_layout").env_remove("OXDP_PIN_LAYOUT").output()?)
+}
+
+#[test]
+#[ignore = "run by a_layout_of_the_environment_s_must_exist, with an environment of its own"]
+fn child_with_a_layout() -> Result<()> {
+    let value = std::env::var("OXDP_PIN_LAYOUT").unwrap_or_default();
+    let _ = Xdp::builder().layout(Legacy).build()?.with_layout(NetnsInode);
+    match Xdp::new() {
+        Ok(_) => ensure!(["", "auto", "legacy", "netns-inode"].contains(&value.as_str())),
+        Err(error) => {
+            let is_told = matches!(
+                error.kind(),
+                ErrorKind::BadVariable { value: told, .. } if *told == value && !value.is_empty()
+            );
+            ensure!(is_told && error.to_string().contains("netns-inode"), "{error}");
+        }
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use super::outcome::{Outcome, Policy};
 use super::transaction::{Request, Transaction, Way};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Attachment, Interface, Mode};
-use crate::pins::{Auto, Location, Patience, PinLayout, Store};
+use crate::pins::{Location, Patience, PinLayout, Store, layout_from_environment};
 use crate::program::{ChainActions, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
 use libbpf_sys::BPF_PROG_TYPE_EXT;
@@ -69,7 +69,8 @@ impl Builder {
         self
     }
 
-    /// Where below bpffs pins go, in place of [`Auto`].
+    /// Where below bpffs pins go, in place of what `OXDP_PIN_LAYOUT` says: `legacy` for [`Legacy`](crate::Legacy),
+    /// `netns-inode` for [`NetnsInode`](crate::NetnsInode), or `auto`, as without it, for [`Auto`](crate::Auto).
     pub fn layout(mut self, layout: impl PinLayout + 'static) -> Self {
         self.layout = Some(Arc::new(layout));
         self
@@ -102,10 +103,13 @@ impl Builder {
     }
 
     /// The settings as a value to work with. The bpf file system is looked for when it is first needed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadVariable`] if no layout was given and `OXDP_PIN_LAYOUT` is none of its values.
     pub fn build(self) -> Result<Xdp> {
         let layout = match self.layout {
             Some(layout) => layout,
-            None => Arc::new(Auto::detect()?),
+            None => layout_from_environment(&self.kernel)?,
         };
         let skips = || self.kernel.variable(SKIP_DISPATCHER).is_some_and(|value| value == "1");
         let is_by_environment = self.policy.is_none() && skips();
@@ -132,7 +136,7 @@ impl Builder {
 }
 
 impl Xdp {
-    /// With the default settings: bpffs and the policy as the environment says, pins by [`Auto`].
+    /// With the default settings: bpffs, the policy and the layout of pins as the environment says.
     pub fn new() -> Result<Self> {
         Self::builder().build()
     }
@@ -150,6 +154,22 @@ impl Xdp {
             attach_by: AttachBy::default(),
             version: ProtocolVersion::default(),
         }
+    }
+
+    /// The same settings with another layout of pins, for fresh chains: those that are there stay where they are. Cheap,
+    /// so one can be had for each call.
+    ///
+    /// ```no_run
+    /// # fn main() -> oxdp::Result<()> {
+    /// # let (xdp, mut filter) = (oxdp::Xdp::new()?, oxdp::Program::from_file("x.o", oxdp::Select::Only)?);
+    /// # let eth0 = oxdp::Interface::by_name(&oxdp::Netns::current()?, "eth0")?;
+    /// xdp.with_layout(oxdp::Legacy).attach(&eth0, &mut filter, oxdp::Mode::Native)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_layout(&self, layout: impl PinLayout + 'static) -> Self {
+        Self { layout: Arc::new(layout), ..self.clone() }
     }
 
     /// Adds a program to the chain on an interface; on an empty interface, starts one.

@@ -1,9 +1,15 @@
 //! From a dispatcher to the path of its pins, and back. Pure.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::{Netns, NetnsId};
+use crate::sys::Kernel;
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// The environment variable that names the layout of who has not chosen one.
+const VARIABLE: &str = "OXDP_PIN_LAYOUT";
 
 /// How many directories a scope may be deep.
 const MAX_DEPTH: usize = 4;
@@ -90,7 +96,7 @@ pub struct Legacy;
 pub struct NetnsInode;
 
 /// [`Legacy`] for the namespace that PID 1 runs in, where C libxdp will look for them, and [`NetnsInode`]
-/// for every other one. The default.
+/// for every other one. The default, unless `OXDP_PIN_LAYOUT` is `legacy` or `netns-inode`.
 ///
 /// PID 1 is that of the PID namespace of `/proc`: in a container with its own one, its own init. So two
 /// containers that share a bpffs with each other, or with the host, should be given [`NetnsInode`].
@@ -111,6 +117,40 @@ impl Auto {
     pub fn with_initial(initial: NetnsId) -> Self {
         Self { initial: Some(initial) }
     }
+}
+
+/// The layout that an environment variable names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Legacy,
+    NetnsInode,
+    Auto,
+}
+
+impl Choice {
+    fn of(value: Option<&OsStr>) -> Result<Self> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(Self::Auto) };
+        match value.to_str() {
+            Some("legacy") => Ok(Self::Legacy),
+            Some("netns-inode") => Ok(Self::NetnsInode),
+            Some("auto") => Ok(Self::Auto),
+            _ => {
+                let value = value.to_string_lossy().into_owned();
+                let allowed = "legacy, netns-inode or auto";
+                let kind = ErrorKind::BadVariable { name: VARIABLE, value, allowed };
+                Err(Error::new("read", "the environment", kind))
+            }
+        }
+    }
+}
+
+/// As `OXDP_PIN_LAYOUT` says.
+pub(crate) fn layout_from_environment(kernel: &Kernel) -> Result<Arc<dyn PinLayout>> {
+    Ok(match Choice::of(kernel.variable(VARIABLE).as_deref())? {
+        Choice::Legacy => Arc::new(Legacy),
+        Choice::NetnsInode => Arc::new(NetnsInode),
+        Choice::Auto => Arc::new(Auto::detect()?),
+    })
 }
 
 impl PinLayout for Legacy {
@@ -231,6 +271,26 @@ mod tests {
         assert_eq!(path(&auto, &other), "netns-200/dispatch-7-42");
         // The initial namespace's inode under another cookie is another namespace.
         assert_eq!(path(&auto, &netns(100, 9)), "netns-100/dispatch-7-42");
+    }
+
+    #[test]
+    fn choices() {
+        for (value, expected) in [
+            (None, Choice::Auto),
+            (Some(""), Choice::Auto),
+            (Some("auto"), Choice::Auto),
+            (Some("legacy"), Choice::Legacy),
+            (Some("netns-inode"), Choice::NetnsInode),
+        ] {
+            assert_eq!(Choice::of(value.map(OsStr::new)).unwrap(), expected, "{value:?}");
+        }
+        for value in ["Legacy", "netns_inode", " auto", "0"] {
+            let error = Choice::of(Some(OsStr::new(value))).unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::BadVariable { name: VARIABLE, .. }),
+                "{error}"
+            );
+        }
     }
 
     #[test]

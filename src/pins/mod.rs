@@ -18,6 +18,7 @@ mod store;
 pub(crate) use bpffs::Location;
 #[cfg(fuzzing)]
 pub(crate) use layout::fuzz as fuzz_path;
+pub(crate) use layout::layout_from_environment;
 pub use layout::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub(crate) use lock::{Lock, Patience};
 pub(crate) use scope::Scope;
