@@ -418,6 +418,45 @@ fn a_layout_of_one_s_own() -> Result<()> {
     baseline.assert_restored()
 }
 
+/// `examples/pod_layout.rs`: each pod's pins in a directory of its own, which goes with them; a dot in a UID does no harm.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn pods_have_their_own_pins() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let pairs = [Pair::new("pod", 10)?, Pair::new("pod", 10)?];
+        let uids = ["6c84fb90-12c4-11e1-840d-7b25c5ee775a", "static.pod"];
+        let pods = pairs.iter().zip(uids);
+        let arguments = pods.clone().map(|(pair, uid)| format!("{}={uid}", pair.near.name));
+        let output = Command::new(example("pod_layout")?).arg("uplink").args(arguments).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout)?;
+        let xdp = xdp()?;
+        let root = Path::new(BPFFS).join("xdp/pods");
+        ensure!(said.lines().count() == uids.len(), "{said}");
+        for ((pair, uid), line) in pods.zip(said.lines()) {
+            let (interface, uid) = (pair.interface()?, uid.replace('.', "_"));
+            let chain = chain(&xdp, &interface)?;
+            let pins = chain.pins.as_deref().unwrap();
+            ensure!(
+                chain.is_whole() && pins.parent() == Some(root.join(&uid).as_path()),
+                "{chain:?}"
+            );
+            ensure!(line == format!("{uid} {}", pins.display()), "{said}");
+            xdp.detach_all(&interface)?;
+        }
+        ensure!(!root.exists());
+    }
+    baseline.assert_restored()
+}
+
+/// An example's binary, which lies beside the tests'.
+fn example(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test.ancestors().nth(2).context("target/PROFILE/deps/TEST")?;
+    Ok(profile.join("examples").join(name))
+}
+
 /// A chain of Debian's C libxdp (protocol version 2): read, added to, and taken off.
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]
