@@ -11,7 +11,9 @@ mod check;
 mod elf;
 mod image;
 mod map;
+mod names;
 mod run_config;
+mod select;
 mod source;
 mod test_run;
 
@@ -21,8 +23,9 @@ pub(crate) use btf::Btf;
 pub(crate) use image::fuzz as fuzz_load;
 pub(crate) use image::{LoadTarget, load_pass};
 pub use map::Map;
+pub(crate) use names::{completed_name, kernel_btf, may_be_cut};
 #[cfg(fuzzing)]
 pub(crate) use run_config::fuzz as fuzz_btf;
-pub use source::{Program, Select};
-pub(crate) use source::{completed_name, kernel_btf, may_be_cut};
+pub use select::Select;
+pub use source::Program;
 pub use test_run::{Action, TestRun, TestRunOutcome};

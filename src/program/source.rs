@@ -1,7 +1,9 @@
 //! Where a program comes from, what it asks for, and loading it.
 
 use super::image::{self, Global, Image, ImageError, LoadTarget, Loaded};
+use super::names::{completed_name, kernel_btf};
 use super::run_config::RunConfig;
+use super::select::{Select, choose};
 use super::{Btf, ChainActions, Map, check};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::Link;
@@ -9,8 +11,7 @@ use crate::sys::Kernel;
 use crate::sys::bpf::{LinkKind, LoadError, ProgramInfo};
 use crate::sys::object::{LibbpfObject, Object, ObjectError, ProgramEntry, is_exhaustion};
 use libbpf_sys::{
-    BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_UNSPEC,
-    BPF_PROG_TYPE_XDP,
+    BPF_F_XDP_DEV_BOUND_ONLY, BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_XDP,
 };
 use std::fmt;
 use std::fs;
@@ -20,20 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const OPEN: &str = "open";
-/// Longest name that the kernel keeps, in bytes; a program whose name has as many may have a longer one.
-const KERNEL_NAME: usize = 15;
-
-/// Which program of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Select<'a> {
-    /// The only one.
-    Only,
-    /// The one with this function name.
-    Function(&'a str),
-    /// The first in this ELF section, such as `xdp` or `xdp.frags`.
-    Section(&'a str),
-}
-
 /// An XDP program: opened from an ELF object and not loaded yet, or in the kernel.
 ///
 /// It is loaded by the first [`attach`](crate::Xdp::attach), as a component of a chain or as a program that runs
@@ -482,30 +469,6 @@ impl Program {
     }
 }
 
-/// The BTF that a loaded program has; `None` if it has none, or none that we can read.
-pub(crate) fn kernel_btf(kernel: &Kernel, info: &ProgramInfo) -> io::Result<Option<Btf>> {
-    if info.btf_id == 0 {
-        return Ok(None);
-    }
-    let btf = kernel.btf_by_id(info.btf_id)?;
-    Ok(Btf::parse(kernel.btf_data(btf.as_fd())?).ok())
-}
-
-/// Whether the kernel may have cut the program's name.
-pub(crate) fn may_be_cut(info: &ProgramInfo) -> bool {
-    info.name.len() == KERNEL_NAME
-}
-
-/// The whole name of a program whose name the kernel has cut, if its BTF tells.
-pub(crate) fn completed_name(info: &ProgramInfo, btf: Option<&Btf>) -> String {
-    let whole = || {
-        let name = btf?.function_name(info.function_type?)?;
-        name.starts_with(&info.name).then(|| name.to_owned())
-    };
-    let whole = if may_be_cut(info) { whole() } else { None };
-    whole.unwrap_or_else(|| info.name.clone())
-}
-
 /// What an opened object tells of one of its programs.
 struct Opened {
     entry: ProgramEntry,
@@ -553,40 +516,6 @@ fn corrupt(error: ObjectError, label: &str) -> Error {
         _ => ErrorKind::CorruptObject(error.said),
     };
     Error::new(OPEN, label, kind)
-}
-
-fn choose(
-    programs: &[ProgramEntry],
-    select: Select<'_>,
-) -> std::result::Result<ProgramEntry, ErrorKind> {
-    let names = || programs.iter().map(|program| program.name.clone()).collect();
-    let found = match select {
-        Select::Only if programs.len() > 1 => {
-            return Err(ErrorKind::AmbiguousProgram { available: names() });
-        }
-        Select::Only => programs.first(),
-        Select::Function(name) => programs.iter().find(|program| program.name == name),
-        Select::Section(name) => programs.iter().find(|program| program.section == name),
-    };
-    let wanted = match select {
-        Select::Only => "at all".to_owned(),
-        Select::Function(name) => format!("with function {name}"),
-        Select::Section(name) => format!("in section {name}"),
-    };
-    match found {
-        None => Err(ErrorKind::NoSuchProgram { wanted, available: names() }),
-        Some(program) if !is_xdp(program.kind) => Err(ErrorKind::CorruptObject(format!(
-            "{} (section {}) is no XDP program",
-            program.name, program.section
-        ))),
-        Some(program) => Ok(program.clone()),
-    }
-}
-
-/// An extension program may have been written for a slot from the start; a section with a name of its own,
-/// such as `prog`, tells no type.
-fn is_xdp(kind: u32) -> bool {
-    [BPF_PROG_TYPE_XDP, BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_UNSPEC].contains(&kind)
 }
 
 #[cfg(test)]
