@@ -60,18 +60,28 @@ pub mod fuzzing;
 mod net;
 mod pins;
 mod program;
+mod recover;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+#[allow(dead_code, reason = "shared with the integration tests, which need more of it")]
+mod support;
 mod sys;
 
 pub use census::Census;
 pub use dispatcher::{
     Builder, Chain, ChainFeature, Component, Downgrade, DowngradeCause, Edit, Features,
     ForeignProgram, MAX_PROGRAMS, Member, Occupant, Outcome, Policy, ProtocolVersion, Single,
-    Support, Xdp,
+    SlotLink, Support, Xdp,
 };
 pub use error::{Error, ErrorKind, LockHolder, Result};
 pub use net::{AttachBy, AttachedBy, BpffsMount, Interface, Link, Mode, Netns, NetnsId, Survey};
 pub use pins::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub use program::{Action, ChainActions, Map, Program, Select, TestRun, TestRunOutcome};
+pub use recover::{
+    Action as RecoveryAction, Applied, ChainAt, Done, EmptyDispatcher, Inventory, PinnedElsewhere,
+    PinnedSlot, PlanLine, RecoveryPlan, Scope, ScopeOwner, SeenChain, SeenInterface, SeenNetns,
+    SeenPins, SeenProgram,
+};
 pub use sys::object::LibbpfObject;
 
 /// The example of the front page, compiled.

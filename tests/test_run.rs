@@ -13,7 +13,7 @@ use oxdp::{
 };
 use std::time::Duration;
 use support::lab::{Pair, UPLINK, WIRE, ip, soon};
-use support::{Baseline, counter, filter, kernel, object, seen, xdp};
+use support::{Baseline, counter, filter, kernel, object, seen, udp, xdp};
 
 fn program(function: &str) -> Result<Program> {
     Ok(Program::from_file(object("test_run.o"), Select::Function(function))?)
@@ -29,15 +29,6 @@ fn says(verdict: u32) -> Result<Program> {
 /// 64 bytes, each another.
 fn packet() -> Vec<u8> {
     (0..64).collect()
-}
-
-/// A UDP packet to this port.
-fn udp(port: u16) -> Vec<u8> {
-    let mut packet = vec![0; 64];
-    packet.splice(12..15, [8, 0, 0x45]);
-    packet.splice(23..24, [17]);
-    packet.splice(36..38, port.to_be_bytes());
-    packet
 }
 
 /// Without pins, as `Xdp::test_run` needs none.

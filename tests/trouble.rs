@@ -62,8 +62,10 @@ fn a_chain_with_lost_pins_is_told_and_left_alone() -> Result<()> {
         xdp.attach(&interface, &mut filter, Mode::Native)?;
         xdp.attach(&interface, &mut counter, Mode::Native)?;
         let pins = chain(&xdp, &interface)?.pins.unwrap();
+        let aside = Path::new(BPFFS).join("aside");
         for name in ["prog0-link", "prog0-prog"] {
-            std::fs::remove_file(pins.join(name))?;
+            // Out of sight, and so lost; but the link holds its program as before.
+            std::fs::rename(pins.join(name), &aside)?;
             let damaged = chain(&xdp, &interface)?;
             ensure!(!damaged.is_whole() && damaged.members[1].component.is_some(), "{damaged:?}");
             let error = xdp.attach(&interface, &mut support::counter()?, Mode::Native).unwrap_err();
@@ -71,13 +73,16 @@ fn a_chain_with_lost_pins_is_told_and_left_alone() -> Result<()> {
                 matches!(error.kind(), ErrorKind::DamagedChain { missing, .. } if *missing == [0]),
                 "{error}"
             );
+            std::fs::rename(&aside, pins.join(name))?;
+            ensure!(chain(&xdp, &interface)?.is_whole());
         }
         // Without any pin it is still known for what it is, and can be taken off.
-        remove_pins(&pins)?;
+        std::fs::rename(&pins, &aside)?;
         let orphan = chain(&xdp, &interface)?;
         ensure!(orphan.pins.is_none() && orphan.members.len() == 2 && !orphan.is_whole());
         let error = xdp.attach(&interface, &mut support::counter()?, Mode::Native).unwrap_err();
         ensure!(matches!(error.kind(), ErrorKind::DamagedChain { .. }), "{error}");
+        remove_pins(&aside)?;
         xdp.detach_all(&interface)?;
         ensure!(xdp.inspect(&interface)? == Occupant::Empty);
     }

@@ -1,9 +1,11 @@
 //! A program without a dispatcher: attached as it is, by the same swap.
 
 use super::edit::Step;
+use super::held::Present;
 use super::outcome::{Outcome, Single};
 use super::plan::{ChainFeature, Downgrade, DowngradeCause};
-use super::transaction::{ATTACH, Present, Request, Transaction};
+use super::request::{ATTACH, Request};
+use super::transaction::Transaction;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{Known, Mode, Swap};
 use crate::program::Program;

@@ -1,18 +1,14 @@
 //! Failures and races at chosen calls, on a real kernel: everything is rolled back, or done.
 
-#[path = "../../tests/support/mod.rs"]
-#[allow(dead_code, reason = "shared with the integration tests, which need more of it")]
-mod support;
-
 use super::{Outcome, Xdp};
+use crate::support::lab::{Pair, ip, received, soon};
+use crate::support::{Baseline, chain, counter, filter, names, pins, remove_pins};
 use crate::sys::Kernel;
 use crate::sys::fault::Plan;
 use crate::{AttachBy, ErrorKind, Interface, Legacy, Mode, NetnsInode, Occupant, Policy, Program};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::sync::Arc;
-use support::lab::{Pair, ip, received, soon};
-use support::{Baseline, chain, counter, filter, names, pins, remove_pins};
 
 /// An errno that no call of ours gives a meaning.
 const ERRNO: i32 = libc::EIO;
@@ -276,7 +272,7 @@ fn an_attach_in_a_process_of_its_own() -> Result<()> {
         return Ok(());
     };
     let netns = crate::Netns::by_name(&std::env::var(NETNS)?)?;
-    let interface = Interface::by_name(&netns, support::lab::UPLINK)?;
+    let interface = Interface::by_name(&netns, crate::support::lab::UPLINK)?;
     let xdp = with(Kernel::with_fault(Arc::new(Plan::die_at(call.parse()?))))?;
     xdp.attach(&interface, &mut counter()?, Mode::Native)?;
     Ok(())

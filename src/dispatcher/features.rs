@@ -172,7 +172,8 @@ impl Chain {
             Err(error) => refusal(kernel, "linking an extension program again", error.into())?,
         };
         let told = kernel.link_info(held.as_fd()).during(PROBE, "a link's target")?.kind;
-        let is_told = told == LinkKind::Tracing { target: first.id, function: function.btf_id };
+        let is_told = told
+            == LinkKind::Tracing { attach_type: 0, target: first.id, function: function.btf_id };
         let link_target = if is_told {
             Support::Yes
         } else {

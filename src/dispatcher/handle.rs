@@ -4,13 +4,15 @@ use super::config::ProtocolVersion;
 use super::edit::Step;
 use super::features::Features;
 use super::inspect::{self, Occupant};
-use super::load::{self, Loader};
+use super::load::{self, Dispatcher, Loader};
 use super::outcome::{Outcome, Policy};
-use super::transaction::{Request, Transaction, Way};
+use super::request::{Request, Way};
+use super::transaction::Transaction;
+use super::types::Function;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Attachment, Interface, Mode};
 use crate::pins::{Location, Patience, PinLayout, Store, layout_from_environment};
-use crate::program::{ChainActions, Program, TestRun, TestRunOutcome};
+use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
 use libbpf_sys::BPF_PROG_TYPE_EXT;
 use std::os::fd::AsFd;
@@ -129,7 +131,7 @@ impl Builder {
     }
 
     #[cfg(test)]
-    pub(super) fn kernel(mut self, kernel: Kernel) -> Self {
+    pub(crate) fn kernel(mut self, kernel: Kernel) -> Self {
         self.kernel = kernel;
         self
     }
@@ -256,19 +258,44 @@ impl Xdp {
     pub fn inspect(&self, interface: &Interface) -> Result<Occupant> {
         let attachment = Attachment::new(&self.kernel, interface);
         let store = self.store_at(self.location.directory());
+        let mut doubted = None;
         for _ in 0..LOOKS {
             let Some(attached) = attachment.query()? else {
                 return Ok(Occupant::Empty);
             };
             let live = inspect::read(&self.kernel, &store, interface, &attachment, attached)?;
-            // A chain that was replaced half-way through looks damaged, and is not.
+            // A chain that is replaced half-way through looks damaged, and one whose pins are moved; neither does so twice.
             if let Some(live) = live
-                && (live.is_whole() || attachment.query()? == Some(attached))
+                && (live.is_whole() || doubted == Some(attached))
             {
                 return live.describe(&attachment, attached);
             }
+            doubted = Some(attached);
         }
         Err(Error::new("inspect", interface, ErrorKind::Contended { attempts: LOOKS }))
+    }
+
+    /// Loads a program as a component of chains, and attaches it nowhere: so that its maps can be filled, or it can be
+    /// pinned, before it sees a packet. One that is loaded as that stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rejected`], [`ErrorKind::NoFreplace`], [`ErrorKind::NoPrivilege`], [`ErrorKind::SpentObject`];
+    /// [`ErrorKind::LoadedOtherwise`] for one that is loaded to run alone; `EINVAL` for one that asks to be bound to a
+    /// device, which it is when it is attached.
+    pub fn load(&self, program: &mut Program) -> Result<()> {
+        if program.info().is_none() {
+            not_device_bound("load", program)?;
+        }
+        let (dispatcher, function) = self.dispatcher_around(program)?;
+        let (target, Function { name, btf_id }) = (dispatcher.program.as_fd(), function);
+        program.load(&self.kernel, LoadTarget::Slot { dispatcher: target, name, btf_id })
+    }
+
+    /// A dispatcher, attached to nothing, with a single slot for a program.
+    fn dispatcher_around(&self, program: &Program) -> Result<(Dispatcher, Function)> {
+        let config = load::around(program, self.version);
+        let dispatcher = self.loader.dispatcher(&config, None)?;
+        Ok((dispatcher, load::slot_function(0, &config.slots)?))
     }
 
     /// Runs a program on a packet. Needs `CAP_NET_ADMIN`, and `CAP_SYS_ADMIN` for a component of a chain.
@@ -283,19 +310,13 @@ impl Xdp {
     #[doc(alias = "xdp_program__test_run")]
     pub fn test_run(&self, program: &mut Program, run: &TestRun<'_>) -> Result<TestRunOutcome> {
         if program.info().is_none() {
-            if program.is_device_bound() {
-                let source = std::io::Error::from_raw_os_error(libc::EINVAL);
-                let message = "it is to be bound to a device: attach it first".into();
-                return Err(Error::new("test", program.name(), ErrorKind::Os { source, message }));
-            }
+            not_device_bound("test", program)?;
             program.load_alone(&self.kernel, 0)?;
         }
         if program.info().is_none_or(|info| info.kind != BPF_PROG_TYPE_EXT) {
             return run.run(&self.kernel, program.fd()?, program.name());
         }
-        let config = load::around(program, self.version);
-        let dispatcher = self.loader.dispatcher(&config, None)?;
-        let function = load::slot_function(0, &config.slots)?;
+        let (dispatcher, function) = self.dispatcher_around(program)?;
         let target = dispatcher.program.as_fd();
         let link = self.kernel.link_extension(program.fd()?, target, function.btf_id);
         let _link = link.during("link", program.name())?;
@@ -323,6 +344,28 @@ impl Xdp {
             .enter(&self.kernel, || run.run(&self.kernel, program.as_fd(), interface))?
     }
 
+    /// Swaps the chain of this dispatcher for one without the slots whose programs have died; takes it off if that is
+    /// all of them.
+    pub(crate) fn mend(&self, interface: &Interface, dispatcher: u32) -> Result<Outcome> {
+        let request = Request { mends: Some(dispatcher), ..self.request() };
+        self.change(interface, request, &Way::Chain)
+    }
+
+    /// The id of the program on an interface.
+    pub(crate) fn attached_to(&self, interface: &Interface) -> Result<Option<u32>> {
+        let attached = Attachment::new(&self.kernel, interface).query()?;
+        Ok(attached.map(|attached| attached.program))
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// The pins that there are; `None` where there is no bpf file system or nothing of the protocol's in it.
+    pub(crate) fn existing_store(&self) -> Result<Option<Store>> {
+        Ok(self.location.existing(&self.kernel)?.map(|root| self.store_at(root)))
+    }
+
     fn request<'p>(&self) -> Request<'p> {
         Request {
             programs: Vec::new(),
@@ -331,6 +374,7 @@ impl Xdp {
             attach_by: self.attach_by,
             version: self.version,
             replaces: None,
+            mends: None,
         }
     }
 
@@ -380,6 +424,16 @@ impl Xdp {
     fn store_at(&self, root: PathBuf) -> Store {
         Store::new(self.kernel.clone(), root, Arc::clone(&self.layout), self.patience)
     }
+}
+
+/// What is not attached has no device.
+fn not_device_bound(operation: &'static str, program: &Program) -> Result<()> {
+    if !program.is_device_bound() {
+        return Ok(());
+    }
+    let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+    let message = "it is to be bound to a device: attach it first".into();
+    Err(Error::new(operation, program.name(), ErrorKind::Os { source, message }))
 }
 
 /// A change to what is on an interface, being put together; [`commit`](Edit::commit) does it.

@@ -266,6 +266,25 @@ pub(super) enum Found {
     Foreign(LiveForeign),
 }
 
+/// What is attached, in a word or two: for who looks at all of them.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// A dispatcher: its protocol version and number of slots.
+    Dispatcher { version: u8, slots: usize },
+    /// Another program: its name.
+    Foreign(String),
+}
+
+/// As [`identify`], but without the means to work on it.
+pub(crate) fn kind(kernel: &Kernel, attached: Attached) -> Result<Option<Kind>> {
+    Ok(identify(kernel, attached)?.map(|found| match found {
+        Found::Dispatcher(LiveDispatcher { config, .. }) => {
+            Kind::Dispatcher { version: config.version, slots: config.slots.len() }
+        }
+        Found::Foreign(foreign) => Kind::Foreign(foreign.description.name),
+    }))
+}
+
 /// Looks at the attached program; `None` if it has gone meanwhile. Needs no bpffs.
 pub(super) fn identify(kernel: &Kernel, attached: Attached) -> Result<Option<Found>> {
     let what = format!("program {}", attached.program);

@@ -6,6 +6,7 @@
 //! between calls: what the kernel and bpffs say is all there is. In libxdp: `struct xdp_multiprog`.
 
 mod alone;
+mod build;
 mod code;
 mod config;
 mod edit;
@@ -13,10 +14,13 @@ mod edit;
 mod fault_tests;
 mod features;
 mod handle;
-mod inspect;
+mod held;
+pub(crate) mod inspect;
 mod load;
 mod outcome;
 mod plan;
+mod request;
+pub(crate) mod slots;
 mod transaction;
 mod types;
 
@@ -28,3 +32,4 @@ pub use handle::{Builder, Edit, Xdp};
 pub use inspect::{Chain, Component, ForeignProgram, Member, Occupant};
 pub use outcome::{Outcome, Policy, Single};
 pub use plan::{ChainFeature, Downgrade, DowngradeCause};
+pub use slots::SlotLink;

@@ -31,6 +31,8 @@ pub struct Outcome {
     /// The directory of the old pins, if it could not be removed. They keep programs in the kernel that no
     /// packet reaches.
     pub leftover: Option<PathBuf>,
+    /// Slots of the former chain whose programs had died, so that they ran nothing; they are not in the new one.
+    pub dropped: Vec<usize>,
 }
 
 impl Outcome {
@@ -47,6 +49,7 @@ impl Outcome {
             link: None,
             pins: None,
             leftover: None,
+            dropped: Vec::new(),
         }
     }
 }

@@ -20,6 +20,8 @@ const REPEATS: u64 = 5;
 
 /// Where in the kernel's receive path programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Mode {
     /// In the driver, before the packet has an skb. Fails where the driver cannot do it.
@@ -128,6 +130,13 @@ impl Eq for Link {}
 pub(crate) struct Attached {
     pub(crate) program: u32,
     pub(crate) mode: Mode,
+}
+
+impl Attached {
+    /// Both that can be: one on the host and one on the device.
+    pub(crate) fn of(ids: XdpIds) -> impl Iterator<Item = Self> {
+        attached(ids).into_iter().chain(on_device(ids))
+    }
 }
 
 /// A program with its id.

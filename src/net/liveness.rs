@@ -47,7 +47,6 @@ enum Verdict {
 
 impl Survey {
     /// Whether the noted namespace is among those of this survey, or is none that lives any more.
-    #[allow(dead_code, reason = "for recovery, which is still to come")]
     pub(crate) fn liveness(&self, kernel: &Kernel, noted: &NetnsId) -> Liveness {
         let there = self.namespaces.iter().find(|netns| netns.inode() == noted.inode);
         let same_inode = there.map_or(Lookup::Nobody, |netns| {

@@ -14,7 +14,6 @@ mod survey;
 pub use attach::{AttachBy, AttachedBy, Link, Mode};
 pub(crate) use attach::{Attached, Attachment, Known, Linked, Swap};
 pub use interface::Interface;
-#[allow(unused_imports, reason = "for recovery, which is still to come")]
 pub(crate) use liveness::Liveness;
 pub use netns::{Netns, NetnsId};
 pub use survey::{BpffsMount, Survey};

@@ -37,6 +37,7 @@ struct Inner {
 /// The inode is all that every kernel has, and it is used again as soon as the namespace is gone. The
 /// cookie and the handle are not, so where both sides know one of them, it decides.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct NetnsId {
     /// Inode of the namespace's file, as in `net:[4026531840]`.
@@ -149,6 +150,11 @@ impl Netns {
         let FileId { device, inode } = kernel.file_id(&file)?;
         let id = OnceCell::new();
         Ok(Self(Arc::new(Inner { fd: file.into(), label, device, inode, id })))
+    }
+
+    /// How it was found: its name, a path or a process.
+    pub fn label(&self) -> &str {
+        &self.0.label
     }
 
     /// Inode of the namespace's file.

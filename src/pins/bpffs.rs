@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Where every distribution mounts it.
 const DEFAULT: &str = "/sys/fs/bpf";
 /// The protocol's directory in it.
-const DIRECTORY: &str = "xdp";
+pub(super) const DIRECTORY: &str = "xdp";
 
 /// Where the bpf file system should be, and whether it may be mounted there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,19 @@ impl Location {
                 resolve(kernel, directory)
             }
             Err(error) => Err(denied("make directory", &directory, error)),
+        }
+    }
+
+    /// The `xdp` directory if it is there; nothing is made.
+    pub(crate) fn existing(&self, kernel: &Kernel) -> Result<Option<PathBuf>> {
+        if !is_bpffs(kernel, &self.path)? {
+            return Ok(None);
+        }
+        let directory = self.directory();
+        match kernel.path_id(&directory) {
+            Ok(_) => resolve(kernel, directory).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(denied("look at", &directory, error)),
         }
     }
 

@@ -10,12 +10,15 @@ use std::io;
 use std::path::Path;
 
 mod bpffs;
+mod elsewhere;
 mod layout;
 mod lock;
 mod scope;
 mod store;
+mod tree;
 
 pub(crate) use bpffs::Location;
+pub(crate) use elsewhere::dispatchers_in;
 #[cfg(fuzzing)]
 pub(crate) use layout::fuzz as fuzz_path;
 pub(crate) use layout::layout_from_environment;
@@ -25,6 +28,7 @@ pub(crate) use scope::Scope;
 #[cfg(fuzzing)]
 pub(crate) use scope::fuzz as fuzz_note;
 pub(crate) use store::{OpenPins, PinnedDispatcher, Staging, Store};
+pub(crate) use tree::{FoundPins, FoundScope, Mark, Tree};
 
 /// Gives a failed file operation its name and path.
 trait At<T> {

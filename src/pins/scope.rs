@@ -1,8 +1,8 @@
 //! The directory of one namespace: made with a note of whose it is, and set aside when that one is dead.
 
-use super::layout;
+use super::layout::{self, PinKey};
 use super::lock::{Deadline, Lock};
-use super::store::{PinnedDispatcher, Store};
+use super::store::{PinnedDispatcher, Store, is_absent};
 use super::{At, denied, twice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::NetnsId;
@@ -28,6 +28,17 @@ enum Owner {
     Dead,
     /// Somebody that may well live, and why we think so.
     Another(String),
+}
+
+/// What a scope's note says.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// It is this namespace's.
+    Names(NetnsId),
+    /// It says this, which is no identity.
+    Unreadable(String),
+    /// There is none.
+    None,
 }
 
 /// A locked scope. When it is let go and no dispatcher is left in it, it is removed.
@@ -126,6 +137,60 @@ impl Store {
             std::thread::sleep(pause);
             pause = (pause + PAUSE).min(40 * PAUSE);
         }
+    }
+
+    /// Whether the pins of a chain lie where nobody would look for them: since they were made its interface has got another
+    /// number, or has left the namespace in whose scope they are.
+    pub(crate) fn is_misplaced(&self, pins: &PinnedDispatcher, key: &PinKey<'_>) -> Result<bool> {
+        if pins.ifindex() != Some(key.ifindex) {
+            return Ok(true);
+        }
+        match pins.path().parent() {
+            Some(scope) if scope != self.root() => Ok(match self.note(scope)? {
+                Note::Names(netns) => !netns.agrees_with(key.netns),
+                Note::Unreadable(_) | Note::None => false,
+            }),
+            _ => Ok(false),
+        }
+    }
+
+    /// What the note in a scope says.
+    pub(super) fn note(&self, scope: &Path) -> Result<Note> {
+        read_note(self.kernel(), scope)
+    }
+
+    /// As [`lock_around`](Store::lock_around), and also `None` if somebody holds the lock now.
+    pub(crate) fn try_lock_around(&self, found: &PinnedDispatcher) -> Result<Option<Scope<'_>>> {
+        let around = found.path().parent().unwrap_or(self.root());
+        let lock = Lock::try_acquire(self.kernel(), around)?;
+        Ok(lock.map(|lock| Scope { store: self, lock }))
+    }
+
+    /// Locks a scope that is there, so that it goes if nothing is in it; `None` if it has gone meanwhile.
+    pub(crate) fn lock_existing(&self, scope: &Path) -> Result<Option<Scope<'_>>> {
+        let lock = Lock::acquire(self.kernel(), scope, self.patience().begin())?;
+        Ok(lock.map(|lock| Scope { store: self, lock }))
+    }
+
+    /// Whether that is where scopes are made.
+    pub(crate) fn is_draft(&self, path: &Path) -> bool {
+        path == self.root().join(layout::DRAFT)
+    }
+
+    /// Removes a scope without a note, if nothing is in it: one that somebody has put in its place meanwhile has a note.
+    pub(crate) fn remove_bare_scope(&self, path: &Path) -> Result<bool> {
+        match self.kernel().rmdir(path) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::ENOENT)) => {
+                Ok(false)
+            }
+            other => other.map(|()| true).at("remove", path),
+        }
+    }
+
+    /// Removes what a process has left that ended while it made a scope.
+    pub(crate) fn remove_draft(&self) -> Result<bool> {
+        let _root = self.lock_root(self.patience().begin())?;
+        Ok(remove_if_empty(self.kernel(), &self.root().join(layout::DRAFT)))
     }
 
     /// Locks the directory that `found` lies in; `None` if it has gone meanwhile.
@@ -235,14 +300,24 @@ fn ignore(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
 }
 
 fn owner(kernel: &Kernel, path: &Path, netns: &NetnsId) -> Result<Owner> {
-    match kernel.readlink(&path.join(IDENTITY)) {
-        Ok(text) => Ok(match decode(&text) {
-            Some(noted) if noted.agrees_with(netns) => Owner::Us,
-            Some(noted) if noted.inode == netns.inode => Owner::Dead,
-            _ => Owner::Another(format!("its note names another namespace: {text}")),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => unnoted(kernel, path),
-        Err(error) => Err(denied("read the owner of", path, error)),
+    let another = |text: &str| Owner::Another(format!("its note names another namespace: {text}"));
+    Ok(match read_note(kernel, path)? {
+        Note::Names(noted) if noted.agrees_with(netns) => Owner::Us,
+        Note::Names(noted) if noted.inode == netns.inode => Owner::Dead,
+        Note::Names(noted) => another(&encode(&noted)),
+        Note::Unreadable(text) => another(&text),
+        Note::None => unnoted(kernel, path)?,
+    })
+}
+
+fn read_note(kernel: &Kernel, scope: &Path) -> Result<Note> {
+    match kernel.readlink(&scope.join(IDENTITY)) {
+        Ok(text) => Ok(decode(&text).map_or(Note::Unreadable(text), Note::Names)),
+        // None, or something else of that name.
+        Err(error) if is_absent(&error) || error.raw_os_error() == Some(libc::EINVAL) => {
+            Ok(Note::None)
+        }
+        Err(error) => Err(denied("read the owner of", scope, error)),
     }
 }
 

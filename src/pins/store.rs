@@ -70,7 +70,7 @@ impl Store {
         self.patience
     }
 
-    pub(super) fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -140,6 +140,48 @@ impl Store {
         }
     }
 
+    /// Opens the directory of a dispatcher that is attached, to pin again what is lost there; makes it if it is not there.
+    pub(crate) fn reopen(&self, _lock: &Lock, pins: &PinnedDispatcher) -> Result<Staging<'_>> {
+        let path = pins.path();
+        match self.kernel.mkdir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(denied("make directory", path, error));
+            }
+            _ => {}
+        }
+        let open = self.kernel.open_dir(path).at("open", path)?;
+        Ok(Staging { kernel: &self.kernel, directory: pins.clone(), open, kept: true })
+    }
+
+    /// Removes a directory in which nothing is; any other stays.
+    pub(crate) fn remove_bare(&self, _lock: &Lock, pins: &PinnedDispatcher) {
+        let _ = self.kernel.rmdir(pins.path());
+    }
+
+    /// Moves the pins of a dispatcher to another place, in one step.
+    pub(crate) fn rename(
+        &self,
+        _locks: (&Lock, &Lock),
+        from: &PinnedDispatcher,
+        to: &PinnedDispatcher,
+    ) -> Result<()> {
+        self.kernel.rename(from.path(), to.path()).at("move", from.path())
+    }
+
+    /// Whether the directory is there.
+    pub(crate) fn is_there(&self, pins: &PinnedDispatcher) -> Result<bool> {
+        match self.kernel.path_id(pins.path()) {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(denied("look at", pins.path(), error)),
+        }
+    }
+
+    /// Where the layout wants a dispatcher's pins.
+    pub(crate) fn home(&self, key: &PinKey<'_>) -> PathBuf {
+        self.root.join(self.layout.path(key))
+    }
+
     /// Removes the pins of a dispatcher that is no longer attached.
     pub(crate) fn remove(&self, _lock: &Lock, directory: &PinnedDispatcher) -> Result<()> {
         directory.remove(&self.kernel)
@@ -147,12 +189,31 @@ impl Store {
 }
 
 impl PinnedDispatcher {
+    /// The one whose directory this is.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The number in its name that the interface had when it was made.
+    pub(super) fn ifindex(&self) -> Option<u32> {
+        Some(parse_directory_name(self.path.file_name()?.to_str()?)?.0)
+    }
+
+    /// The dispatcher's program id, in its name.
+    pub(crate) fn id(&self) -> Option<u32> {
+        Some(parse_directory_name(self.path.file_name()?.to_str()?)?.1)
+    }
+
     pub(crate) fn program_path(&self, slot: usize) -> PathBuf {
         self.path.join(program_name(slot))
+    }
+
+    pub(crate) fn link_path(&self, slot: usize) -> PathBuf {
+        self.path.join(link_name(slot))
     }
 
     /// Opens the directory to look into it; `None` if there is none, or no longer.
@@ -200,10 +261,10 @@ impl PinnedDispatcher {
 
 /// Name of the pin of the link that holds a dispatcher on its interface. Not part of libxdp's protocol, which has no
 /// such links.
-const ATTACHMENT: &str = "xdp-link";
+pub(super) const ATTACHMENT: &str = "xdp-link";
 
 /// Nothing of that name, or a file or symbolic link in place of the directory.
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
 }
 
@@ -273,7 +334,7 @@ fn is_pin_name(name: &str) -> bool {
 }
 
 /// The slot that a pin is of, by its name: `progN` and then `end`.
-fn slot_of(name: &str, end: &str) -> Option<usize> {
+pub(super) fn slot_of(name: &str, end: &str) -> Option<usize> {
     match name.strip_prefix("prog")?.strip_suffix(end)?.as_bytes() {
         [digit @ b'0'..=b'9'] => Some(usize::from(digit - b'0')),
         _ => None,
@@ -291,6 +352,21 @@ impl Staging<'_> {
     ) -> Result<()> {
         self.pin_as(&link_name(slot), link)?;
         self.pin_as(&program_name(slot), program)
+    }
+
+    /// Pins a slot's program.
+    pub(crate) fn pin_program(
+        &self,
+        _lock: &Lock,
+        slot: usize,
+        program: BorrowedFd<'_>,
+    ) -> Result<()> {
+        self.pin_as(&program_name(slot), program)
+    }
+
+    /// Pins a slot's link.
+    pub(crate) fn pin_link(&self, _lock: &Lock, slot: usize, link: BorrowedFd<'_>) -> Result<()> {
+        self.pin_as(&link_name(slot), link)
     }
 
     /// Pins the link that holds the dispatcher, or will hold it, on its interface.

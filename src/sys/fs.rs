@@ -4,7 +4,7 @@ use super::Kernel;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -116,17 +116,15 @@ impl Kernel {
         fs::canonicalize(path)
     }
 
-    /// The entries of `path`, sorted by name, names that are not UTF-8 left out: no program of the
-    /// protocol makes such names.
+    /// The entries of `path`, sorted by name. No program of the protocol makes names that are not UTF-8: what cannot be
+    /// read of such is replaced.
     pub(crate) fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
         self.step("readdir")?;
         let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let file_type = entry.file_type()?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
+            let name = entry.file_name().to_string_lossy().into_owned();
             let kind = if file_type.is_dir() {
                 EntryKind::Directory
             } else if file_type.is_symlink() {
@@ -147,6 +145,33 @@ impl Kernel {
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(path)
+    }
+
+    /// Opens a directory in another one, and nothing outside of it or mounted there, wherever symbolic links lead.
+    /// Kernel 5.6.
+    pub(crate) fn open_dir_within(&self, directory: &File, name: &str) -> io::Result<File> {
+        self.step("openat2")?;
+        let name = c_path(Path::new(name))?;
+        // SAFETY: open_how is plain integers, for which all zeroes is a value.
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags =
+            u64::from((libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC).cast_unsigned());
+        how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV;
+        // SAFETY: the directory is open, name ends in NUL, and how is a live open_how of the size that is said.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                directory.as_raw_fd(),
+                name.as_ptr(),
+                &raw const how,
+                size_of::<libc::open_how>(),
+            )
+        };
+        match i32::try_from(fd) {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+            Ok(fd) if fd >= 0 => Ok(unsafe { File::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// What is in a directory that was just opened, itself and the one above included, in no order; names that are
@@ -177,6 +202,12 @@ impl Kernel {
     pub(crate) fn path_id(&self, path: &Path) -> io::Result<FileId> {
         self.step("stat")?;
         Ok(file_id(&fs::symlink_metadata(path)?))
+    }
+
+    /// The device that a path lies on, symbolic links followed.
+    pub(crate) fn device_of(&self, path: &Path) -> io::Result<u64> {
+        self.step("stat")?;
+        Ok(fs::metadata(path)?.dev())
     }
 
     pub(crate) fn file_id(&self, file: &File) -> io::Result<FileId> {

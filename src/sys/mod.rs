@@ -7,6 +7,7 @@
 
 pub(crate) mod bpf;
 mod caps;
+mod dying;
 #[cfg(test)]
 pub(crate) mod fault;
 pub(crate) mod fs;

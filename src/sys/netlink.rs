@@ -18,9 +18,13 @@ const ANSWER: usize = 32 * 1024;
 
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
+const NLM_F_DUMP: u16 = 0x300;
+/// What is listed was changed while it was listed.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
 const NLA_TYPE_MASK: u16 = 0x3fff;
@@ -45,6 +49,9 @@ const IFLA_XDP_EXPECTED_FD: u16 = 8;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 /// `IFNAMSIZ`: a longer name can only be an alternative one.
 const NAME_LENGTH: usize = 16;
+
+/// How often links are listed again that changed meanwhile.
+const DUMPS: u32 = 10;
 
 /// Which link is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +164,17 @@ impl Kernel {
         }
     }
 
+    /// `RTM_GETLINK` of all links of the socket's namespace.
+    pub(crate) fn links(&self, socket: &mut RouteSocket) -> Result<Vec<LinkInfo>, NetlinkError> {
+        for _ in 0..DUMPS {
+            self.step("RTM_GETLINK of all")?;
+            if let Some(links) = socket.dump_links()? {
+                return Ok(links);
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EAGAIN).into())
+    }
+
     /// `RTM_SETLINK`: puts `program` (none: nothing) on the link, if what is there is `expected`.
     pub(crate) fn link_set_xdp(
         &self,
@@ -189,22 +207,43 @@ impl Kernel {
 }
 
 impl RouteSocket {
-    /// Sends a request and waits for its answer. What others send to the socket, and late answers to earlier
-    /// requests, are passed over.
+    /// Sends a request and waits for its answer.
     fn exchange(&mut self, request: Message) -> Result<Answer, NetlinkError> {
+        self.send(request)?;
+        parse(self.answer()?)
+    }
+
+    /// All links; `None` if they changed while they were listed.
+    fn dump_links(&mut self) -> Result<Option<Vec<LinkInfo>>, NetlinkError> {
+        let mut request = Message::new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP);
+        request.ifinfo(0);
+        request.attribute(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+        self.send(request)?;
+        let mut listed = Listed::default();
+        while !listed.is_done {
+            listed.read(self.answer()?)?;
+        }
+        Ok((!listed.is_interrupted).then_some(listed.links))
+    }
+
+    fn send(&mut self, request: Message) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let request = request.finish(self.sequence);
         let fd = self.fd.as_raw_fd();
         // SAFETY: request is live and as long as the size beside it.
         let sent = unsafe { libc::send(fd, request.as_ptr().cast(), request.len(), 0) };
-        if sent < 0 {
-            return Err(io::Error::last_os_error().into());
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// The next datagram of the answer to the last request. What others send to the socket, and late answers to
+    /// earlier requests, are passed over.
+    fn answer(&mut self) -> io::Result<&[u8]> {
         loop {
             let (size, sender) = self.receive()?;
             let answer = self.answer.get(..size).unwrap_or_default();
             if sender == KERNEL && u32_at(answer, 8) == Some(self.sequence) {
-                return parse(answer);
+                // Said anew: the borrow checker does not let a loop return what it has borrowed.
+                return Ok(self.answer.get(..size).unwrap_or_default());
             }
         }
     }
@@ -312,6 +351,34 @@ fn parse(bytes: &[u8]) -> Result<Answer, NetlinkError> {
     }
 }
 
+/// Links that are being listed, which takes several datagrams of several messages each.
+#[derive(Default)]
+struct Listed {
+    links: Vec<LinkInfo>,
+    is_done: bool,
+    is_interrupted: bool,
+}
+
+impl Listed {
+    /// Takes the messages of a datagram.
+    fn read(&mut self, mut datagram: &[u8]) -> Result<(), NetlinkError> {
+        let malformed = || NetlinkError::from(io::Error::from_raw_os_error(libc::EPROTO));
+        while !datagram.is_empty() && !self.is_done {
+            let length = u32_at(datagram, 0).ok_or_else(malformed)? as usize;
+            let message = datagram.get(..length).filter(|message| message.len() >= HEADER);
+            let message = message.ok_or_else(malformed)?;
+            self.is_interrupted |= u16_at(message, 6).is_some_and(|f| f & NLM_F_DUMP_INTR != 0);
+            if u16_at(message, 4) == Some(NLMSG_DONE) {
+                self.is_done = true;
+            } else if let Answer::Link(link) = parse(message)? {
+                self.links.push(link);
+            }
+            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
 /// The sentence in an extended acknowledgement, behind the error and the request's own header (and, unless
 /// capped, the whole request).
 fn extack(body: &[u8], flags: u16) -> Option<String> {
@@ -385,6 +452,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     if let Ok(Answer::Link(info)) = parse(data) {
         assert!(info.name.len() <= 3 * data.len());
     }
+    let _ = Listed::default().read(data);
     let _ = (link(data), extack(data, NLM_F_ACK_TLVS), extack(data, NLM_F_ACK_TLVS | NLM_F_CAPPED));
 }
 
@@ -413,6 +481,30 @@ mod tests {
         };
         assert_eq!((link.index, link.name.as_str()), (7, "eth0"));
         assert_eq!(link.xdp, XdpIds { attached: 2, skb: 99, ..Default::default() });
+    }
+
+    #[test]
+    fn all_links_are_listed_until_the_end_is_said() {
+        let body = |index: u32| {
+            let mut body = vec![0; IFINFO];
+            body[4..8].copy_from_slice(&index.to_ne_bytes());
+            body
+        };
+        let links = [answer(RTM_NEWLINK, 2, &body(1)), answer(RTM_NEWLINK, 2, &body(2))].concat();
+        let mut listed = Listed::default();
+        listed.read(&links).unwrap();
+        assert!(!listed.is_done && !listed.is_interrupted);
+        listed.read(&answer(NLMSG_DONE, 2 | NLM_F_DUMP_INTR, &[0; 4])).unwrap();
+        assert!(listed.is_done && listed.is_interrupted);
+        assert_eq!(listed.links.iter().map(|link| link.index).collect::<Vec<_>>(), [1, 2]);
+        assert!(Listed::default().read(&links[..40]).is_err());
+    }
+
+    #[test]
+    fn the_kernel_lists_what_it_has() {
+        let kernel = Kernel::default();
+        let links = kernel.links(&mut kernel.route_socket().unwrap()).unwrap();
+        assert!(links.iter().any(|link| link.name == "lo"), "{links:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use oxdp::{Interface, Netns};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -127,6 +127,11 @@ impl Pair {
         received(&socket)
     }
 
+    /// A socket at the far end to send from.
+    pub(crate) fn sender(&self) -> Result<UdpSocket> {
+        Ok(self.sender.try_clone()?)
+    }
+
     /// Sends `count` packets to `port` at the near end.
     pub(crate) fn send(&self, port: u16, count: usize) -> Result<()> {
         for _ in 0..count {
@@ -134,6 +139,52 @@ impl Pair {
         }
         Ok(())
     }
+}
+
+/// Namespaces with an interface of the same number each; they go when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Crowd(Vec<String>);
+
+impl Crowd {
+    /// The number of the interface in each.
+    pub(crate) const IFINDEX: u32 = 10;
+
+    pub(crate) fn new(size: usize) -> Result<Self> {
+        let name = |number| format!("oxdp-crowd-{}-{number}", std::process::id());
+        let crowd = Self((0..size).map(name).collect());
+        let add = crowd.0.iter().map(|name| format!("netns add {name}\n"));
+        batch(None, &add.collect::<String>())?;
+        for name in &crowd.0 {
+            batch(
+                Some(name),
+                &format!("link add {UPLINK} index {} type veth peer name {WIRE}\n", Self::IFINDEX),
+            )?;
+        }
+        Ok(crowd)
+    }
+
+    pub(crate) fn interface(&self, number: usize) -> Result<Interface> {
+        let name = self.0.get(number).context("a namespace")?;
+        Ok(Interface::by_name(&Netns::by_name(name)?, UPLINK)?)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let del = self.0.iter().map(|name| format!("netns del {name}\n"));
+        // The test has had its say.
+        let _ = batch(None, &del.collect::<String>());
+    }
+}
+
+/// Runs commands of `ip`, in a namespace.
+fn batch(netns: Option<&str>, commands: &str) -> Result<()> {
+    let mut ip = Command::new("ip");
+    ip.args(netns.map(|name| ["-n", name]).into_iter().flatten()).args(["-force", "-batch", "-"]);
+    let mut ip = ip.stdin(Stdio::piped()).spawn().context("running ip")?;
+    ip.stdin.take().context("stdin")?.write_all(commands.as_bytes())?;
+    ensure!(ip.wait()?.success(), "ip -batch: {commands}");
+    Ok(())
 }
 
 /// How many packets wait at a socket.

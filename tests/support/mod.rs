@@ -2,10 +2,11 @@
 
 pub(crate) mod lab;
 pub(crate) mod peer;
+pub(crate) mod traffic;
 
 use anyhow::{Context, Result, ensure};
 use lab::pins_in;
-use oxdp::{Census, Chain, Interface, Program, Select, Xdp};
+use oxdp::{AttachedBy, Census, Chain, Interface, Program, Select, Xdp};
 use std::path::{Path, PathBuf};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
@@ -50,6 +51,15 @@ pub(crate) fn kernel() -> Result<(u32, u32)> {
     Ok((next()?, next()?))
 }
 
+/// A UDP packet to this port.
+pub(crate) fn udp(port: u16) -> Vec<u8> {
+    let mut packet = vec![0; 64];
+    packet.splice(12..15, [8, 0, 0x45]);
+    packet.splice(23..24, [17]);
+    packet.splice(36..38, port.to_be_bytes());
+    packet
+}
+
 /// Packets that a program has seen.
 pub(crate) fn seen(program: &Program) -> Result<u64> {
     let value = program.map("traffic")?.lookup(&0_u32.to_ne_bytes())?;
@@ -65,6 +75,26 @@ pub(crate) fn chain(xdp: &Xdp, interface: &Interface) -> Result<Chain> {
 pub(crate) fn names(chain: &Chain) -> Vec<&str> {
     let members = chain.members.iter();
     members.map(|member| member.component.as_ref().map_or("-", |c| c.name.as_str())).collect()
+}
+
+/// The pins of a whole chain, and the directories and the note above them.
+pub(crate) fn pins_of(chain: &Chain) -> Result<Vec<PathBuf>> {
+    let root = Path::new(BPFFS).join("xdp");
+    let directory = chain.pins.clone().context("a chain without pins")?;
+    let slots = chain.members.iter().map(|member| member.slot);
+    let mut pins: Vec<_> = slots
+        .flat_map(|slot| [format!("prog{slot}-link"), format!("prog{slot}-prog")])
+        .map(|name| directory.join(name))
+        .collect();
+    if matches!(chain.attached_by, AttachedBy::Link { .. }) {
+        pins.push(directory.join("xdp-link"));
+    }
+    let above = directory.parent().context("a directory")?;
+    if above != root {
+        pins.extend([above.to_owned(), above.join("identity")]);
+    }
+    pins.push(directory);
+    Ok(pins)
 }
 
 /// Everything below the protocol's directory in the machine's bpffs.

@@ -6,6 +6,10 @@ use crate::sys::Kernel;
 use libbpf_sys as bpf_sys;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// How often a link that is being made is asked for again: for about a second.
+const SETTLING: u32 = 1000;
 
 /// What the kernel tells of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +25,10 @@ pub(crate) enum LinkKind {
     Xdp {
         ifindex: u32,
     },
-    /// Holds an extension program in a function of another program; zeroes before kernel 5.13.
+    /// Holds a program in a function of the kernel or of another program; zeroes before kernel 5.13.
     Tracing {
+        /// 0 for an extension program, as a rule: from kernel 6.17 it is what its maker said.
+        attach_type: u32,
         target: u32,
         function: u32,
     },
@@ -104,10 +110,20 @@ impl Kernel {
         unsafe { bpf(bpf_sys::BPF_LINK_DETACH, &mut attr) }.map(drop)
     }
 
-    /// `BPF_LINK_GET_FD_BY_ID`
+    /// `BPF_LINK_GET_FD_BY_ID`. A link that is just being made is waited for.
     pub(crate) fn link_by_id(&self, id: u32) -> io::Result<OwnedFd> {
         self.step("BPF_LINK_GET_FD_BY_ID")?;
-        fd_by_id(bpf_sys::BPF_LINK_GET_FD_BY_ID, id)
+        let mut attempts = 0;
+        loop {
+            match fd_by_id(bpf_sys::BPF_LINK_GET_FD_BY_ID, id) {
+                // kernel/bpf/syscall.c, bpf_link_by_id(): it has an id and is not settled.
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && attempts < SETTLING => {
+                    attempts += 1;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                other => return other,
+            }
+        }
     }
 
     /// `BPF_OBJ_GET_INFO_BY_FD` of a link.
@@ -120,7 +136,9 @@ impl Kernel {
         let [first, second, third, ..] = info.detail;
         let kind = match info.kind {
             bpf_sys::BPF_LINK_TYPE_XDP => LinkKind::Xdp { ifindex: first },
-            bpf_sys::BPF_LINK_TYPE_TRACING => LinkKind::Tracing { target: second, function: third },
+            bpf_sys::BPF_LINK_TYPE_TRACING => {
+                LinkKind::Tracing { attach_type: first, target: second, function: third }
+            }
             _ => LinkKind::Other,
         };
         Ok(LinkInfo { id: info.id, program: info.program, kind })
