@@ -43,12 +43,16 @@ exec_qemu() {
 		machine=(-accel "tcg,thread=single" -cpu "max,la57=off")
 		cmdline+=' tsc=reliable'
 	fi
+	# A network card on a wire that leads nowhere, for tests of devices that outlive their namespace: what the kernel
+	# makes up itself dies with it. Without the ROM to boot from it, which is in another package.
+	local -a card=(-netdev "hubport,id=wire,hubid=0" -device "virtio-net-pci,netdev=wire,romfile=")
 	# pdeathsig: whatever ends this script, no VM outlives it.
 	exec setpriv --pdeathsig KILL qemu-system-x86_64 \
 		-nodefaults -no-user-config -no-reboot -display none -machine pc \
 		"${machine[@]}" -smp "${OXDP_VM_CPUS:-2}" -m "${OXDP_VM_MEMORY:-2G}" \
 		-kernel "$dir/vmlinuz" -initrd "$(initramfs_file "$kernel")" -append "$cmdline" \
 		-chardev "file,id=console,path=$(comma "$job/console")" -serial chardev:console \
+		"${card[@]}" \
 		-virtfs "local,path=/,mount_tag=root,security_model=none,multidevs=remap,readonly=on" \
 		-virtfs "local,path=$(comma "$job"),mount_tag=job,security_model=none" \
 		-virtfs "local,path=$(comma "$target"),mount_tag=target,security_model=none,multidevs=remap" \
