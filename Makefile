@@ -3,8 +3,9 @@
 # make demo          the main job, checked at every step
 # make test          all tests; those of chains in VMs with kernels 6.12 and 5.10
 # make test-kernels  the tests of chains on all four kernels
+# make kill          a process killed at every system call of every change, on 6.12 and 5.10; takes hours
 # make bpf           builds the BPF objects again from their sources
-# make bench         speed beside C libxdp, in a VM
+# make bench         speed beside C libxdp in a VM, and of looking at many namespaces
 # make fuzz          hostile input of every kind, five minutes each
 #
 # Each installs what it needs (Debian 12, as root).
@@ -12,7 +13,7 @@
 # `su` without `-` leaves out the folders of depmod, modprobe and xdp-loader.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: demo test test-kernels bpf bench fuzz
+.PHONY: demo test test-kernels kill bpf bench fuzz
 
 demo:
 	@tests/setup build
@@ -31,14 +32,20 @@ test-kernels:
 	@tests/suite vm 5.10 6.1 6.12 newest
 	@echo "make test-kernels: ok (5.10, 6.1, 6.12, newest)"
 
+kill:
+	@tests/setup test
+	@tests/suite deaths 6.12 5.10
+	@echo "make kill: ok (6.12, 5.10)"
+
 bpf:
 	@tests/setup test
 	@OXDP_BLESS=1 cargo test --quiet --test bpf_objects
 
 bench:
 	@tests/setup test
-	@cargo bench --quiet --bench dispatcher --no-run
+	@cargo bench --quiet --benches --no-run
 	@benches/run
+	@benches/run recovery
 
 fuzz:
 	@tests/setup test

@@ -1,0 +1,164 @@
+//! What is killed: the ways to change a chain, and recovery.
+
+use super::support::traffic::BLOCKED;
+use super::support::{counter, filter, program};
+use super::{NETNS, OPERATION, Victim};
+use anyhow::{Context, Result, bail};
+use oxdp::{AttachBy, EmptyDispatcher, Interface, Mode, Occupant, Program, Xdp};
+use std::process::Command;
+
+pub(super) const FILTER: &str = "udp_filter";
+pub(super) const COUNTER: &str = "packet_counter";
+const OTHER: &str = "frags_pass_with_a_long_name";
+/// In place of a program whose pins are lost.
+pub(super) const LOST: &str = "-";
+
+/// Something that is done to a chain.
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    by: AttachBy,
+    /// Names of the programs in the chain before it, in the order in which they run.
+    pub(super) before: &'static [&'static str],
+    /// The same, after it.
+    pub(super) after: &'static [&'static str],
+    change: Change,
+    /// Whether it is a recovery: it is not for the next recovery to keep what it found.
+    pub(super) mends: bool,
+}
+
+/// What is done, with the ids of the programs in the chain and one that is in none.
+type Change = fn(&Xdp, &Interface, &[u32], &mut Program) -> Result<()>;
+
+pub(super) const OPERATIONS: [Operation; 9] = [
+    change("attach to an empty interface", &[], &[FILTER], add),
+    change("add to a chain of one", &[FILTER], &[FILTER, COUNTER], add),
+    change("replace one of two", &[FILTER, COUNTER], &[FILTER, OTHER], replace),
+    change("take one of two out", &[FILTER, COUNTER], &[FILTER], remove),
+    change("take everything off", &[FILTER, COUNTER], &[], remove_all),
+    on_a_link("attach by a link", &[], &[FILTER], add),
+    on_a_link("add to a chain of one on a link", &[FILTER], &[FILTER, COUNTER], add),
+    on_a_link("take everything off a link", &[FILTER, COUNTER], &[], remove_all),
+    Operation { mends: true, ..change("recover", &[FILTER, LOST], &[FILTER], recover_all) },
+];
+
+const fn change(
+    name: &'static str,
+    before: &'static [&'static str],
+    after: &'static [&'static str],
+    change: Change,
+) -> Operation {
+    Operation { name, by: AttachBy::Netlink, before, after, change, mends: false }
+}
+
+const fn on_a_link(
+    name: &'static str,
+    before: &'static [&'static str],
+    after: &'static [&'static str],
+    done: Change,
+) -> Operation {
+    Operation { by: AttachBy::Link, ..change(name, before, after, done) }
+}
+
+fn add(xdp: &Xdp, interface: &Interface, _: &[u32], new: &mut Program) -> Result<()> {
+    xdp.attach(interface, new, Mode::Native)?;
+    Ok(())
+}
+
+fn replace(xdp: &Xdp, interface: &Interface, old: &[u32], new: &mut Program) -> Result<()> {
+    xdp.edit(interface).replace(old[1], new).commit()?;
+    Ok(())
+}
+
+fn remove(xdp: &Xdp, interface: &Interface, old: &[u32], _: &mut Program) -> Result<()> {
+    xdp.detach(interface, old[1])?;
+    Ok(())
+}
+
+fn remove_all(xdp: &Xdp, interface: &Interface, _: &[u32], _: &mut Program) -> Result<()> {
+    xdp.detach_all(interface)?;
+    Ok(())
+}
+
+fn recover_all(xdp: &Xdp, _: &Interface, _: &[u32], _: &mut Program) -> Result<()> {
+    recover(xdp)?;
+    Ok(())
+}
+
+/// Puts everything right that can be; whether anything had to be.
+pub(super) fn recover(xdp: &Xdp) -> Result<bool> {
+    let plan = xdp.inventory()?.plan(EmptyDispatcher::Remove);
+    for applied in xdp.apply(&plan)? {
+        match applied.done {
+            oxdp::Done::Changed | oxdp::Done::Nothing => {}
+            trouble => bail!("{}: {trouble:?}, of the plan\n{plan}", applied.line),
+        }
+    }
+    Ok(plan.is_change())
+}
+
+pub(super) fn load(name: &str) -> Result<Program> {
+    match name {
+        FILTER => filter(BLOCKED),
+        OTHER => program("frags_pass.o"),
+        _ => counter(),
+    }
+}
+
+impl Operation {
+    pub(super) fn by_name(name: &str) -> Result<&'static Self> {
+        let found = OPERATIONS.iter().find(|operation| operation.name == name);
+        found.with_context(|| format!("no operation {name}"))
+    }
+
+    /// As the operation is done, and everything around it.
+    pub(super) fn xdp(&self) -> Result<Xdp> {
+        Ok(Xdp::builder().mount_bpffs(true).attach_by(self.by).build()?)
+    }
+
+    /// Whether a filter is in the chain before and after, so that it must hold all the while.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.before.contains(&FILTER) && self.after.contains(&FILTER)
+    }
+
+    /// Everything that is not the operation's own.
+    pub(super) fn prepare<'a>(&self, interface: &'a Interface) -> Result<Prepared<'a>> {
+        let xdp = self.xdp()?;
+        let ids = match xdp.inspect(interface)? {
+            Occupant::Chain(chain) => {
+                let components = chain.members.into_iter().map(|member| member.component);
+                components.map(|component| component.map_or(0, |c| c.id)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let coming = self.after.iter().find(|name| !self.before.contains(name));
+        let new = load(coming.unwrap_or(&COUNTER))?;
+        Ok(Prepared { xdp, interface, ids, new, change: self.change })
+    }
+
+    /// A process that has prepared it on `uplink` in this namespace, and does it at any command.
+    pub(super) fn victim(&self, netns: &str) -> Result<Victim> {
+        let mut victim = Victim::start(
+            Command::new(std::env::current_exe()?)
+                .args(["--exact", "a_process_of_its_own", "--ignored", "--nocapture"])
+                .env(NETNS, netns)
+                .env(OPERATION, self.name),
+        )?;
+        victim.answer()?;
+        Ok(victim)
+    }
+}
+
+/// An operation that is about to be done.
+pub(super) struct Prepared<'a> {
+    xdp: Xdp,
+    interface: &'a Interface,
+    ids: Vec<u32>,
+    new: Program,
+    change: Change,
+}
+
+impl Prepared<'_> {
+    pub(super) fn carry_out(&mut self) -> Result<()> {
+        (self.change)(&self.xdp, self.interface, &self.ids, &mut self.new)
+    }
+}
