@@ -11,6 +11,10 @@ pub(crate) struct Args {
     /// Say what is done; twice and three times for more.
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
+    /// The network namespace to work in: a name of `ip netns`, a path, or `pid:NUMBER` or a number for that of a process;
+    /// default: that of this process.
+    #[arg(long, value_name = "NETNS", global = true)]
+    pub(crate) netns: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -21,27 +25,57 @@ pub(crate) enum Command {
     Load(Load),
     /// Unload XDP programs from an interface.
     Unload(Unload),
-    /// Show what is loaded on the interfaces of this network namespace.
-    Status {
-        /// Only this interface.
-        #[arg(value_name = "IFACE")]
-        interface: Option<String>,
-        /// As JSON, whose structure is described at the top of examples/xdp_loader/status/json.rs.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show what is loaded on the interfaces of a network namespace, or of all.
+    Status(Status),
     /// Show what the running kernel can do, and why not.
     Features,
-    /// Remove pins of dispatchers that are no longer in the kernel.
+    /// Remove pins that nothing uses any more, in all network namespaces unless --netns names one.
     ///
-    /// What holds a dispatcher in the kernel is an interface, a process or the pin of a program's link, so these are
-    /// the remains of changes that were cut off. The whole chain of an interface that has gone is not among them: its
-    /// pins keep its dispatcher, and who is to say that no namespace uses it?
-    Clean {
-        /// Only tell what would be removed.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    /// These are the remains of changes that were cut off, and the chains of interfaces that are gone. What some namespace
+    /// may use that cannot be seen stays, and so does what the protocol did not put there.
+    Clean(Clean),
+    /// Put right what killed processes, dead namespaces and lost bpf file systems have left behind.
+    ///
+    /// Pins programs again that run without pins, moves the pins of interfaces that have moved, takes dead programs out of
+    /// chains, and removes pins that nothing uses. Says only what it would do, unless --apply is given. What is not known
+    /// for sure is left alone, and that is said too; with -v also what is as it should be.
+    Recover(Recover),
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct Status {
+    /// Only this interface.
+    #[arg(value_name = "IFACE", conflicts_with = "all_netns")]
+    pub(crate) interface: Option<String>,
+    /// Those of all network namespaces that can be seen, with what `recover` would do about them.
+    #[arg(long, conflicts_with = "netns")]
+    pub(crate) all_netns: bool,
+    /// As JSON, whose structure is described at the top of examples/xdp_loader/status/json.rs.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct Clean {
+    /// Only tell what would be removed.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// In all network namespaces, which is what happens without it too.
+    #[arg(long, conflicts_with = "netns")]
+    pub(crate) all_netns: bool,
+}
+
+#[derive(Debug, Arguments)]
+pub(crate) struct Recover {
+    /// Do it.
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// As JSON, whose structure is described at the top of examples/xdp_loader/recover.rs.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave dispatchers on their interfaces in which no program is left. They pass every packet.
+    #[arg(long)]
+    pub(crate) keep_empty: bool,
 }
 
 #[derive(Debug, Arguments)]

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use oxdp::{AttachBy, Edit, ErrorKind, Mode, Outcome, Policy, Program, Select, Xdp};
 use std::path::Path;
 
-pub(crate) fn run(load: &Load) -> Result<(), Failure> {
-    let interface = interface(&load.interface)?;
+pub(crate) fn run(load: &Load, asked: Option<&str>) -> Result<(), Failure> {
+    let interface = interface(&load.interface, asked)?;
     let policy = policy(load)?;
     let failed = |error: oxdp::Error| Failure { status: status(&error), error: error.into() };
     let opened = load.files.iter().map(|file| open(load, file)).collect::<oxdp::Result<Vec<_>>>();

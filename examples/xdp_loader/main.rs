@@ -1,4 +1,5 @@
-//! `xdp_loader`: loads, lists and unloads XDP programs, for who knows `xdp-loader` of C libxdp.
+//! `xdp_loader`: loads, lists and unloads XDP programs, for who knows `xdp-loader` of C libxdp; in any network namespace,
+//! and with a way to recover what was lost.
 //!
 //! Options, output and exit statuses are those of `xdp-loader`, so that scripts go on working:
 //!
@@ -15,6 +16,9 @@
 mod args;
 mod clean;
 mod load;
+mod netns;
+mod recover;
+mod report;
 mod status;
 mod unload;
 
@@ -22,7 +26,7 @@ use anyhow::{Context, Error, Result};
 use args::{Args, Command};
 use clap::Parser;
 use clap::error::ErrorKind as Usage;
-use oxdp::{ErrorKind, Features, Interface, Netns};
+use oxdp::{ErrorKind, Features, Interface};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
     };
     let verbose = args.verbose;
     log_to_stderr(verbose);
-    match run(args.command) {
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             log::error!("{}", in_one_line(&failure.error, verbose > 0));
@@ -45,14 +49,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Load(load) => load::run(&load),
-        Command::Unload(unload) => Ok(unload::run(&unload)?),
-        Command::Status { interface, json } => Ok(status::run(interface.as_deref(), json)?),
-        Command::Features => Ok(features()?),
-        Command::Clean { dry_run } => Ok(clean::run(dry_run)?),
+fn run(args: &Args) -> Result<(), Failure> {
+    let asked = args.netns.as_deref();
+    match &args.command {
+        Command::Load(load) => load::run(load, asked)?,
+        Command::Unload(unload) => unload::run(unload, asked)?,
+        Command::Status(status) => status::run(status, asked)?,
+        Command::Features => features()?,
+        Command::Clean(clean) => clean::run(clean, asked)?,
+        Command::Recover(recover) => recover::run(recover, asked, args.verbose > 0)?,
     }
+    Ok(())
 }
 
 /// Why a command failed, and with which exit status.
@@ -112,9 +119,9 @@ fn in_one_line(error: &Error, is_verbose: bool) -> String {
     )
 }
 
-/// The interface of that name in the namespace of this process.
-fn interface(name: &str) -> Result<Interface> {
-    Ok(Interface::by_name(&Netns::current()?, name)?)
+/// The interface of that name, in the namespace that was asked for.
+fn interface(name: &str, asked: Option<&str>) -> Result<Interface> {
+    Ok(Interface::by_name(&netns::find(asked)?, name)?)
 }
 
 /// What the kernel can do. (C's command of this name tells what an interface's driver can do, which the library does

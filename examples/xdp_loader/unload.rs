@@ -5,8 +5,8 @@ use crate::interface;
 use anyhow::{Result, bail};
 use oxdp::{ErrorKind, Interface, Occupant, Xdp};
 
-pub(crate) fn run(unload: &Unload) -> Result<()> {
-    let interface = interface(&unload.interface)?;
+pub(crate) fn run(unload: &Unload, asked: Option<&str>) -> Result<()> {
+    let interface = interface(&unload.interface, asked)?;
     let xdp = Xdp::new()?;
     match (unload.id, &unload.name) {
         (Some(id), _) => one(&xdp, &interface, id),

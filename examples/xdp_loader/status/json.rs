@@ -4,6 +4,7 @@
 //! {
 //!   "format": 1,
 //!   "netns": 4026531840,                          inode of the network namespace
+//!   "netns_label": "blue",                        what it is called: a name, a path or a process
 //!   "interfaces": [{
 //!     "name": "eth0", "ifindex": 2,
 //!     "xdp": null                                 nothing is attached, or
@@ -16,6 +17,10 @@
 //!       "attached_by": "link", "link": 7,         "netlink" has null
 //!       "frags": false, "device_bound": false,
 //!       "whole": true,                            every slot has its program and link pinned
+//!       "state": "whole",                         or "moved": its pins belong to another place; "damaged": some are
+//!                                                 lost; "orphaned": all are
+//!       "recovery": null,                         without --all-netns, or what `recover` would do: a list of
+//!                                                 { "action": "adopt", …, "reason": "…" }
 //!       "pins": "/sys/fs/bpf/xdp/dispatch-2-48",  null if they are lost
 //!       "programs": [{                            in the order in which they run
 //!         "slot": 0, "priority": 10, "chain_actions": ["XDP_PASS"],
@@ -33,40 +38,61 @@
 //! }
 //! ```
 //!
+//! With `--all-netns` there is a list of them, and what may hide others:
+//!
+//! ```json
+//! { "format": 1, "namespaces": [{ "netns": …, "netns_label": …, "interfaces": […] }], "gaps": ["…"] }
+//! ```
+//!
 //! Times count nanoseconds since boot (`CLOCK_BOOTTIME`).
 
-use super::{Entry, hex, mode_name};
+use super::state::State;
+use super::{Entry, Section, hex, mode_name};
 use anyhow::Result;
-use oxdp::{AttachedBy, Chain, ForeignProgram, Member, Netns, Occupant};
+use oxdp::{AttachedBy, Chain, ForeignProgram, Member, Occupant, PlanLine};
 use serde::Serialize;
 use std::path::PathBuf;
 
 const FORMAT: u32 = 1;
 
 #[derive(Serialize)]
-struct Report {
+struct One<'a> {
     format: u32,
-    netns: u64,
-    interfaces: Vec<Device>,
+    #[serde(flatten)]
+    namespace: Namespace<'a>,
 }
 
 #[derive(Serialize)]
-struct Device {
+struct All<'a> {
+    format: u32,
+    namespaces: Vec<Namespace<'a>>,
+    gaps: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Namespace<'a> {
+    netns: u64,
+    netns_label: &'a str,
+    interfaces: Vec<Device<'a>>,
+}
+
+#[derive(Serialize)]
+struct Device<'a> {
     name: String,
     ifindex: u32,
-    xdp: Option<Attached>,
+    xdp: Option<Attached<'a>>,
     error: Option<String>,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Attached {
-    Chain(Dispatcher),
+enum Attached<'a> {
+    Chain(Dispatcher<'a>),
     Foreign(Foreign),
 }
 
 #[derive(Serialize)]
-struct Dispatcher {
+struct Dispatcher<'a> {
     #[serde(rename = "dispatcher")]
     id: u32,
     tag: String,
@@ -77,6 +103,8 @@ struct Dispatcher {
     frags: bool,
     device_bound: bool,
     whole: bool,
+    state: &'static str,
+    recovery: Option<&'a [PlanLine]>,
     pins: Option<PathBuf>,
     programs: Vec<Slot>,
 }
@@ -119,19 +147,35 @@ struct Held {
     link: Option<u32>,
 }
 
-pub(super) fn render(entries: &[Entry]) -> Result<String> {
-    let interfaces = entries.iter().map(Device::from).collect();
-    let report = Report { format: FORMAT, netns: Netns::current()?.inode(), interfaces };
-    Ok(serde_json::to_string_pretty(&report)? + "\n")
+pub(super) fn one(section: &Section) -> Result<String> {
+    text(&One { format: FORMAT, namespace: section.into() })
 }
 
-impl From<&Entry> for Device {
-    fn from(entry: &Entry) -> Self {
+pub(super) fn all(sections: &[Section], gaps: &[String]) -> Result<String> {
+    text(&All { format: FORMAT, namespaces: sections.iter().map(Namespace::from).collect(), gaps })
+}
+
+fn text(report: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string_pretty(report)? + "\n")
+}
+
+impl<'a> From<&'a Section> for Namespace<'a> {
+    fn from(section: &'a Section) -> Self {
+        Self {
+            netns: section.netns.inode(),
+            netns_label: section.netns.label(),
+            interfaces: section.entries.iter().map(Device::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Entry> for Device<'a> {
+    fn from(entry: &'a Entry) -> Self {
         Self {
             name: entry.interface.name().to_owned(),
             ifindex: entry.interface.index(),
             xdp: match &entry.found {
-                Ok(Occupant::Chain(chain)) => Some(Attached::Chain(chain.into())),
+                Ok(Occupant::Chain(chain)) => Some(Attached::Chain(Dispatcher::of(entry, chain))),
                 Ok(Occupant::Foreign(program)) => Some(Attached::Foreign(program.into())),
                 _ => None,
             },
@@ -140,8 +184,8 @@ impl From<&Entry> for Device {
     }
 }
 
-impl From<&Chain> for Dispatcher {
-    fn from(chain: &Chain) -> Self {
+impl<'a> Dispatcher<'a> {
+    fn of(entry: &'a Entry, chain: &Chain) -> Self {
         Self {
             id: chain.dispatcher,
             tag: hex(chain.tag),
@@ -151,6 +195,8 @@ impl From<&Chain> for Dispatcher {
             frags: chain.has_frags,
             device_bound: chain.is_device_bound,
             whole: chain.is_whole(),
+            state: State::of(entry, chain).name(),
+            recovery: entry.plan.as_deref(),
             pins: chain.pins.clone(),
             programs: chain.members.iter().map(Slot::from).collect(),
         }

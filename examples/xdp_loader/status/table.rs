@@ -1,6 +1,7 @@
 //! The table: C's columns, and behind them what only we tell.
 
-use super::{Entry, hex, mode_name};
+use super::state::State;
+use super::{Entry, Section, hex, mode_name};
 use anyhow::{Context, Result};
 use oxdp::{Chain, ForeignProgram, Member, Occupant};
 use std::fmt;
@@ -37,7 +38,28 @@ impl fmt::Display for Row {
     }
 }
 
-pub(super) fn render(entries: &[Entry]) -> Result<String> {
+pub(super) fn one(section: &Section) -> Result<String> {
+    let mut text = head();
+    write_rows(&mut text, section)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Each namespace with its name above it.
+pub(super) fn all(sections: &[Section], gaps: &[String]) -> Result<String> {
+    let mut text = head();
+    for section in sections {
+        writeln!(text, "{}:", section.netns)?;
+        write_rows(&mut text, section)?;
+        text.push('\n');
+    }
+    for gap in gaps {
+        writeln!(text, "not all is seen: {gap}")?;
+    }
+    Ok(text)
+}
+
+fn head() -> String {
     let head = Row {
         interface: "Interface".into(),
         priority: "Prio".into(),
@@ -48,16 +70,21 @@ pub(super) fn render(entries: &[Entry]) -> Result<String> {
         actions: "Chain actions".into(),
         details: "Details".into(),
     };
-    let rule = "-".repeat(110);
-    let mut text = format!("CURRENT XDP PROGRAM STATUS:\n\n{head}\n{rule}\n");
+    format!("CURRENT XDP PROGRAM STATUS:\n\n{head}\n{}\n", "-".repeat(110))
+}
+
+fn write_rows(text: &mut String, section: &Section) -> Result<()> {
     let up = uptime()?;
-    for entry in entries {
+    for entry in &section.entries {
         for row in rows(entry, up) {
             writeln!(text, "{row}")?;
         }
+        let plan = entry.plan.iter().flatten().filter(|line| line.action.is_change());
+        for line in plan {
+            writeln!(text, "    recover: {line}")?;
+        }
     }
-    text.push('\n');
-    Ok(text)
+    Ok(())
 }
 
 fn rows(entry: &Entry, up: Duration) -> Vec<Row> {
@@ -65,7 +92,7 @@ fn rows(entry: &Entry, up: Duration) -> Vec<Row> {
     match &entry.found {
         Ok(Occupant::Chain(chain)) => {
             let members = chain.members.iter().map(|member| of_member(member, up));
-            std::iter::once(of_dispatcher(interface, chain)).chain(members).collect()
+            std::iter::once(of_dispatcher(entry, chain)).chain(members).collect()
         }
         Ok(Occupant::Foreign(program)) => vec![of_foreign(interface, program, up)],
         Ok(_) => vec![Row { interface, name: "<No XDP program loaded!>".into(), ..Row::default() }],
@@ -73,22 +100,27 @@ fn rows(entry: &Entry, up: Duration) -> Vec<Row> {
     }
 }
 
-fn of_dispatcher(interface: String, chain: &Chain) -> Row {
-    let mut details =
-        vec![format!("protocol {}", chain.version), format!("by {}", chain.attached_by)];
+fn of_dispatcher(entry: &Entry, chain: &Chain) -> Row {
+    let state = match State::of(entry, chain) {
+        State::Whole => None,
+        State::Moved => Some("MOVED: its pins belong to another place"),
+        State::Damaged => Some("DAMAGED: pins are lost"),
+        State::Orphaned => Some("ORPHANED: all pins are lost"),
+    };
     let marks = [
-        (chain.has_frags, "frags"),
-        (chain.is_device_bound, "device-bound"),
-        (chain.pins.is_none(), "PINS LOST"),
+        chain.has_frags.then_some("frags"),
+        chain.is_device_bound.then_some("device-bound"),
+        state,
     ];
-    details.extend(marks.iter().filter(|(is, _)| *is).map(|(_, mark)| (*mark).to_owned()));
+    let details = [format!("protocol {}", chain.version), format!("by {}", chain.attached_by)];
+    let marks = marks.into_iter().flatten().map(str::to_owned);
     Row {
-        interface,
+        interface: entry.interface.name().to_owned(),
         name: "xdp_dispatcher".into(),
         mode: mode_name(chain.mode),
         id: chain.dispatcher.to_string(),
         tag: hex(chain.tag),
-        details: details.join(", "),
+        details: details.into_iter().chain(marks).collect::<Vec<_>>().join(", "),
         ..Row::default()
     }
 }
@@ -123,7 +155,7 @@ fn of_foreign(interface: String, program: &ForeignProgram, up: Duration) -> Row 
         mode: mode_name(program.mode),
         id: program.id.to_string(),
         tag: hex(program.tag),
-        details: format!("in no chain{by}, {}", ago(up, program.load_time)),
+        details: format!("FOREIGN: in no chain{by}, {}", ago(up, program.load_time)),
         ..Row::default()
     }
 }
