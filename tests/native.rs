@@ -54,15 +54,17 @@ fn without_freplace_the_error_says_so() -> Result<()> {
         let interface = pair.interface()?;
         let features = Features::probe()?;
         let attached = xdp.attach(&interface, &mut counter()?, Mode::Native);
+        let loaded = xdp.load(&mut counter()?);
         match &features.freplace {
             Support::Yes => {
-                ensure!(features.require_freplace().is_ok());
+                ensure!(features.require_freplace().is_ok() && loaded.is_ok());
                 ensure!(attached?.dispatcher.is_some());
                 xdp.detach_all(&interface)?;
             }
             Support::No(why) => {
                 ensure!(why.contains("extension program"), "{why}");
-                for error in [features.require_freplace().unwrap_err(), attached.unwrap_err()] {
+                let required = features.require_freplace();
+                for error in [required.unwrap_err(), attached.unwrap_err(), loaded.unwrap_err()] {
                     ensure!(matches!(error.kind(), ErrorKind::NoFreplace { .. }), "{error}");
                 }
             }

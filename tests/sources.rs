@@ -6,7 +6,9 @@
 mod support;
 
 use anyhow::{Context, Result, bail, ensure};
-use oxdp::{ChainActions, ErrorKind, Legacy, LibbpfObject, Mode, Policy, Program, Select, Xdp};
+use oxdp::{
+    ChainActions, ErrorKind, Legacy, LibbpfObject, Mode, Policy, Program, Select, TestRun, Xdp,
+};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
@@ -129,6 +131,42 @@ fn a_clone_is_the_same_program_once_it_is_loaded() -> Result<()> {
 }
 
 /// An object of somebody else's libbpf calls.
+/// Before it sees a packet, its maps can be filled and it can be pinned; and an attach finds it as it is.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn a_program_is_loaded_and_attached_later() -> Result<()> {
+    let baseline = Baseline::take()?;
+    {
+        let (xdp, pair) = (xdp()?, Pair::new("load", 10)?);
+        let pin = Path::new(BPFFS).join("loaded");
+        let mut counter = counter()?;
+        xdp.load(&mut counter)?;
+        let loaded = id(&counter);
+        xdp.load(&mut counter)?;
+        ensure!(id(&counter) == loaded && seen(&counter)? == 0);
+        let before = counter.map("traffic")?.lookup(&[0; 4])?;
+        let value = [&1000_u64.to_ne_bytes(), &before[8..]].concat();
+        counter.map("traffic")?.update(&[0; 4], &value)?;
+        counter.pin(&pin)?;
+        drop(counter);
+        let mut counter = Program::from_pin(&pin)?;
+        std::fs::remove_file(&pin)?;
+        // Into a chain of several, whose slots are other functions than that it was loaded for.
+        xdp.attach_all(&pair.interface()?, &mut [&mut filter(1)?, &mut counter], Mode::Native)?;
+        ensure!(id(&counter) == loaded && pair.through(7777)? == 10);
+        ensure!(seen(&counter)? == 1011);
+        let mut alone = support::counter()?;
+        xdp.test_run(&mut alone, &TestRun::new(&[0; 64]))?;
+        let error = xdp.load(&mut alone).unwrap_err();
+        ensure!(
+            matches!(error.kind(), ErrorKind::LoadedOtherwise { is_component: false }),
+            "{error}"
+        );
+        xdp.detach_all(&pair.interface()?)?;
+    }
+    baseline.assert_restored()
+}
+
 fn libbpf_object(name: &str) -> Result<LibbpfObject> {
     let path = std::ffi::CString::new(object(name).to_str().context("path")?)?;
     // SAFETY: the path ends in NUL; libbpf answers with an object of the caller's, or NULL.
