@@ -367,7 +367,7 @@ fn clean_removes_what_is_dead_in_every_namespace() -> Result<()> {
 /// An interface of the namespace that the test runs in, where C looks for the pins that we make.
 fn on_host(test: impl FnOnce(&Loaders) -> Result<()>) -> Result<()> {
     let baseline = Baseline::take()?;
-    ip("link add uplink index 10 type veth peer name wire")?;
+    ip("link add uplink type veth peer name wire")?;
     let tested = test(&Loaders { netns: None, bpffs: support::BPFFS.into() });
     // Before the error, for the tests that follow; one has deleted it.
     let is_there = Path::new("/sys/class/net/uplink").exists();
