@@ -101,7 +101,9 @@ impl Lab {
     /// An agent whose policy is in force.
     fn start(&self, arguments: &str) -> Result<Agent> {
         let agent = self.spawn(arguments)?;
-        ensure!(soon(|| Ok(self.count(IN_FORCE)? > 0))?, "{}", self.said()?);
+        let is_up = || Ok(self.count(IN_FORCE)? > 0);
+        // Its programs wait for RCU of a kernel that may have little of a processor.
+        ensure!(soon(is_up)? || soon(is_up)? || soon(is_up)?, "{}", self.said()?);
         Ok(agent)
     }
 }
@@ -273,7 +275,7 @@ fn new_namespaces_get_their_filter_and_deleted_ones_leave_nothing() -> Result<()
         let pair = Pair::new("agent", 10)?;
         let start = Instant::now();
         becomes(&xdp, &pair.interface()?, &["udp_filter", "packet_counter"])?;
-        ensure!(start.elapsed() < Duration::from_secs(3), "{round}: {:?}", start.elapsed());
+        ensure!(start.elapsed() < Duration::from_secs(5), "{round}: {:?}", start.elapsed());
         ensure!(pair.through(BLOCKED)? == 0 && pair.through(OPEN)? == 10);
         // The agent watches the namespace, and lets go of it.
         let Pair { near, far, .. } = pair;

@@ -228,7 +228,7 @@ fn errors_are_one_line() -> Result<()> {
     lab.ours("load uplink /no/such.o")?.failed(254, "/no/such.o: No such file")?;
     lab.ours("load absent0 udp_filter.o")?.failed(1, "absent0")?;
     lab.ours("load -n absent uplink udp_filter.o")?.failed(254, "it has udp_filter")?;
-    lab.ours("load -m skb uplink rejected.o")?.failed(243, "outside of the packet")?;
+    lab.ours("load -m skb uplink rejected.o")?.failed(243, "is outside of the ")?;
     let verbose = lab.ours("load -v -m skb uplink rejected.o")?;
     ensure!(verbose.status == Some(243) && verbose.err.lines().count() > 3, "{verbose:?}");
     lab.ours("unload uplink --all")?.failed(1, "not attached")?;
