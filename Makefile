@@ -3,7 +3,7 @@
 # make demo          the main job, checked at every step
 # make test          all tests; those of chains in VMs with kernels 6.12 and 5.10
 # make test-kernels  the tests of chains on all four kernels
-# make kill          a process killed at every system call of every change, on 6.12 and 5.10; takes hours
+# make kill          a process killed at every system call of every change, on 6.12 and 5.10; slow
 # make bpf           builds the BPF objects again from their sources
 # make bench         speed beside C libxdp in a VM, and of looking at many namespaces
 # make fuzz          hostile input of every kind, five minutes each

@@ -14,9 +14,9 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use support::lab::{Namespace, Pair, ip};
-use support::{Baseline, counter, object};
+use support::{Baseline, child, child_of, counter, object, passed};
 use tempfile::TempDir;
 
 /// A bpf file system of our own, unmounted when dropped: the machine may have none.
@@ -199,24 +199,6 @@ fn an_object_of_other_programs_is_refused() -> Result<()> {
         matches!(error.kind(), ErrorKind::AmbiguousProgram { available } if available.len() == 2),
         "{error}"
     );
-    Ok(())
-}
-
-/// A child of this test with other credentials or another environment: itself, called again for one test.
-fn child(test: &str) -> Command {
-    child_of(&std::env::current_exe().unwrap(), test)
-}
-
-fn child_of(binary: &Path, test: &str) -> Command {
-    let mut command = Command::new(binary);
-    command.args(["--exact", test, "--ignored", "--nocapture"]);
-    command
-}
-
-fn passed(output: &Output) -> Result<()> {
-    let said = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
     Ok(())
 }
 

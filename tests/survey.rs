@@ -14,11 +14,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use support::lab::{Namespace, ip, soon};
+use support::{child, passed};
 
 /// One test at a time: what another one holds, or a process that it is just about to start, would be found too.
 fn alone() -> MutexGuard<'static, ()> {
@@ -277,20 +278,6 @@ fn nothing_is_hidden_from_root() -> Result<()> {
     let survey = Netns::survey()?;
     ensure!(survey.is_complete() != is_closed, "{:?}", survey.gaps);
     ensure!(!is_closed || survey.gaps.len() == 1, "{:?}", survey.gaps);
-    Ok(())
-}
-
-/// A child of this test: itself, called again for one test.
-fn child(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--ignored", "--nocapture"]);
-    command
-}
-
-fn passed(output: &Output) -> Result<()> {
-    let said = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
     Ok(())
 }
 

@@ -92,8 +92,9 @@ impl Applier<'_> {
 
     /// The interface of a chain, if it still has that.
     fn find(&self, chain: &ChainAt) -> Result<Option<Interface>> {
-        let programs = self.evidence.scan.programs();
-        let Some((netns, interface)) = programs.get(&chain.dispatcher) else { return Ok(None) };
+        let Some((netns, interface)) = self.evidence.scan.find(chain.dispatcher) else {
+            return Ok(None);
+        };
         let is_it = netns.id.agrees_with(&chain.netns) && interface.ifindex == chain.ifindex;
         is_it.then(|| netns.interface(interface)).transpose()
     }

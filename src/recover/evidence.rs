@@ -20,7 +20,6 @@ const DYING: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Evidence {
     pub(super) scan: Scan,
-    attached: BTreeSet<u32>,
     /// Directories whose lock could not be waited for, and why.
     unsettled: BTreeMap<PathBuf, (Option<i32>, String)>,
     /// Programs that some process has open, and which one.
@@ -50,8 +49,7 @@ impl Evidence {
         }
         let mut scan = Scan::take(kernel, Order::Second)?;
         scan.gaps.extend(gaps);
-        let attached = scan.programs().into_keys().collect();
-        Ok(Self { scan, attached, unsettled, open })
+        Ok(Self { scan, unsettled, open })
     }
 
     /// Why pins that lie in `scope` may be in use, or be soon; `None` if they are of no use to anybody for sure.
@@ -66,7 +64,7 @@ impl Evidence {
             let kind = ErrorKind::Os { source, message: message.clone() };
             return Err(Error::new("wait for changes in", scope.display(), kind));
         }
-        if self.attached.contains(&dispatcher) {
+        if self.scan.find(dispatcher).is_some() {
             return Ok(Some("an interface has the dispatcher".into()));
         }
         if !is_loaded(kernel, dispatcher)? {

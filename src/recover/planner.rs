@@ -31,7 +31,19 @@ struct Planner<'a> {
     empty: EmptyDispatcher,
     /// How many interfaces have each program.
     attached: BTreeMap<u32, usize>,
+    /// The directories of each dispatcher.
+    pins: BTreeMap<u32, Vec<&'a SeenPins>>,
+    /// By their ids.
+    links: BTreeMap<u32, &'a SlotLink>,
+    /// By the program that they are in, or that they are in whichever.
+    links_in: BTreeMap<Option<u32>, Vec<SlotLink>>,
     owners: BTreeMap<&'a Path, &'a ScopeOwner>,
+}
+
+/// The links that matter to the slots of one dispatcher.
+struct Around {
+    links: Vec<SlotLink>,
+    elsewhere: BTreeSet<u32>,
 }
 
 /// What is known of a slot.
@@ -53,9 +65,18 @@ impl<'a> Planner<'a> {
         for interface in inventory.namespaces.iter().flat_map(|netns| &netns.interfaces) {
             *attached.entry(interface.program).or_default() += 1;
         }
+        let mut pins: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for found in &inventory.pins {
+            pins.entry(found.dispatcher).or_default().push(found);
+        }
+        let mut links_in: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for link in &inventory.links {
+            links_in.entry(link.target).or_default().push(*link);
+        }
+        let links = inventory.links.iter().map(|link| (link.id, link)).collect();
         let owner = |scope: &'a super::Scope| (scope.path.as_path(), &scope.owner);
         let owners = inventory.scopes.iter().map(owner).collect();
-        Self { inventory, empty, attached, owners }
+        Self { inventory, empty, attached, pins, links, links_in, owners }
     }
 
     fn interface(&self, netns: &SeenNetns, interface: &SeenInterface, lines: &mut Vec<PlanLine>) {
@@ -84,8 +105,9 @@ impl<'a> Planner<'a> {
         if self.attached.get(&at.dispatcher).is_some_and(|count| *count > 1) {
             return lines.push(leave(at.to_string(), "several interfaces have it".into()));
         }
+        let around = self.around(at.dispatcher, pins);
         let states: Vec<_> =
-            (0..chain.slots).map(|slot| self.slot(at.dispatcher, slot, pins)).collect();
+            (0..chain.slots).map(|slot| self.slot(&around, at.dispatcher, slot, pins)).collect();
         let unpinned = slots_that(&states, |state| *state == Slot::Unpinned);
         let dead = slots_that(&states, |state| *state == Slot::Dead);
         let unknown = states.iter().find_map(|state| match state {
@@ -154,17 +176,15 @@ impl<'a> Planner<'a> {
 
     /// The directory of a dispatcher's pins: of several, the one in which most is pinned.
     fn pins_of(&self, dispatcher: u32) -> Option<&'a SeenPins> {
-        let of_it = self.inventory.pins.iter().filter(|pins| pins.dispatcher == dispatcher);
-        of_it.max_by_key(|pins| pins.count())
+        self.pins.get(&dispatcher)?.iter().copied().max_by_key(|pins| pins.count())
     }
 
-    fn slot(&self, dispatcher: u32, slot: usize, pins: Option<&SeenPins>) -> Slot {
-        let links = &self.inventory.links;
+    fn slot(&self, around: &Around, dispatcher: u32, slot: usize, pins: Option<&SeenPins>) -> Slot {
         let pinned = pins.and_then(|pins| pins.slots.iter().find(|pinned| pinned.slot == slot));
         let (program, by_pin) = pinned.map_or((None, None), |pinned| (pinned.program, pinned.link));
         // Before kernel 5.13 a pin is all that tells where a link is.
-        let untold =
-            by_pin.and_then(|id| links.iter().find(|link| link.id == id && link.target.is_none()));
+        let untold = by_pin.and_then(|id| self.links.get(&id).copied());
+        let untold = untold.filter(|link| link.target.is_none());
         let is_odd = |path: &&PathBuf| {
             let names = [format!("prog{slot}-link"), format!("prog{slot}-prog")];
             path.file_name().is_some_and(|name| names.iter().any(|own| name == own.as_str()))
@@ -172,8 +192,8 @@ impl<'a> Planner<'a> {
         if let Some(odd) = pins.and_then(|pins| pins.unexpected.iter().find(is_odd)) {
             return Slot::Unknown(format!("the protocol did not put {} there", odd.display()));
         }
-        let elsewhere = self.links_elsewhere(dispatcher, pins);
-        let link = match (untold, slots::fate(links, &elsewhere, dispatcher, slot)) {
+        let fate = slots::fate(&around.links, &around.elsewhere, dispatcher, slot);
+        let link = match (untold, fate) {
             (Some(link), _) | (None, Fate::Held(link)) => link,
             (None, Fate::Dead) => return Slot::Dead,
             (None, Fate::Unknown(id)) => {
@@ -263,20 +283,27 @@ impl<'a> Planner<'a> {
     /// Why pins that go by a dispatcher's name are not that one's: a link keeps the dispatcher that it is in loaded.
     fn holds_another(&self, pins: &SeenPins) -> Option<String> {
         let pinned = pins.slots.iter().filter_map(|slot| slot.link);
-        let links = pinned.filter_map(|id| self.inventory.links.iter().find(|link| link.id == id));
-        let is_other = |link: &SlotLink| match link.target {
+        let mut links = pinned.filter_map(|id| self.links.get(&id));
+        let is_other = |link: &&&SlotLink| match link.target {
             Some(target) => target != pins.dispatcher,
             None => !pins.is_loaded,
         };
-        let link = links.into_iter().find(|link| is_other(link))?;
+        let link = links.find(is_other)?;
         Some(format!("link {}, which is pinned there, is in another dispatcher", link.id))
     }
 
-    /// Links that are pinned where they hold nothing in a slot of this dispatcher but those of its own directory.
-    fn links_elsewhere(&self, dispatcher: u32, own: Option<&SeenPins>) -> BTreeSet<u32> {
+    /// The links that may be in a slot of this dispatcher; and, where some do not tell where they are, which of those are
+    /// pinned in other places, or for other slots of its own.
+    fn around(&self, dispatcher: u32, own: Option<&SeenPins>) -> Around {
+        let of = |target| self.links_in.get(&target).into_iter().flatten().copied();
+        let links = of(Some(dispatcher)).chain(of(None)).collect();
+        if !self.links_in.contains_key(&None) {
+            return Around { links, elsewhere: BTreeSet::new() };
+        }
         let of_others = |pins: &&SeenPins| pins.dispatcher != dispatcher && pins.is_loaded;
-        let others = self.inventory.pins.iter().filter(of_others);
-        others.chain(own).flat_map(|pins| &pins.slots).filter_map(|slot| slot.link).collect()
+        let pinned = self.inventory.pins.iter().filter(of_others).chain(own);
+        let elsewhere = pinned.flat_map(|pins| &pins.slots).filter_map(|slot| slot.link).collect();
+        Around { links, elsewhere }
     }
 
     /// Directories in which nothing is, and into which nothing goes by the lines so far.

@@ -3,7 +3,6 @@
 use crate::error::{Context, Result};
 use crate::net::{Attached, Interface, Netns, NetnsId, Survey};
 use crate::sys::Kernel;
-use std::collections::BTreeMap;
 
 /// Every interface with an XDP program.
 #[derive(Debug)]
@@ -57,16 +56,13 @@ impl Scan {
         Ok(Self { survey, namespaces, gaps })
     }
 
-    /// Where each program is.
-    pub(super) fn programs(&self) -> BTreeMap<u32, (&ScannedNetns, &Scanned)> {
-        let mut programs = BTreeMap::new();
-        for netns in &self.namespaces {
-            for interface in &netns.interfaces {
-                let ids = interface.attached.iter().map(|attached| attached.program);
-                programs.extend(ids.map(|id| (id, (netns, interface))));
-            }
-        }
-        programs
+    /// Where a program is.
+    pub(super) fn find(&self, program: u32) -> Option<(&ScannedNetns, &Scanned)> {
+        let has_it = |attached: &Attached| attached.program == program;
+        self.namespaces.iter().find_map(|netns| {
+            let interface = netns.interfaces.iter().find(|own| own.attached.iter().any(has_it))?;
+            Some((netns, interface))
+        })
     }
 }
 

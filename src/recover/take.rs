@@ -134,7 +134,10 @@ impl Taker<'_> {
         let others = survey.bpffs.iter().filter(|mount| Some(mount.device) != own);
         let pinned = others.flat_map(|mount| {
             pins::dispatchers_in(self.kernel, &mount.path).unwrap_or_else(|error| {
-                log::debug!("{} cannot be looked at: {error}", mount.path.display());
+                // Most have nothing of the protocol's.
+                if error.kind() != io::ErrorKind::NotFound {
+                    log::debug!("{} cannot be looked at: {error}", mount.path.display());
+                }
                 Vec::new()
             })
         });

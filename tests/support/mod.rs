@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lab::pins_in;
 use oxdp::{AttachedBy, Census, Chain, Interface, Program, Select, Xdp};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
@@ -108,6 +109,27 @@ pub(crate) fn remove_pins(directory: &Path) -> Result<()> {
         std::fs::remove_file(entry?.path())?;
     }
     Ok(std::fs::remove_dir(directory)?)
+}
+
+/// A test of this binary in a process of its own, with other credentials, in another place or environment.
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+pub(crate) fn child(test: &str) -> Command {
+    child_of(&std::env::current_exe().unwrap(), test)
+}
+
+/// The same, of a copy of the binary.
+pub(crate) fn child_of(binary: &Path, test: &str) -> Command {
+    let mut command = Command::new(binary);
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    command
+}
+
+/// Fails if a child's test did.
+pub(crate) fn passed(output: &Output) -> Result<()> {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
+    Ok(())
 }
 
 /// What was there before a test, so that the test can see that it left nothing.
