@@ -3,6 +3,7 @@
 //! What went wrong: while doing what, to what, and why.
 
 use crate::dispatcher::ForeignProgram;
+use crate::xsk::UmemRule;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -291,6 +292,39 @@ pub enum ErrorKind {
     /// A pin layout gave a path that leads out of its directory or is malformed.
     #[error("the pin layout gave a path that cannot be used: {}", .0.display())]
     BadLayout(PathBuf),
+
+    /// A UMEM cannot be laid out like this.
+    #[error(transparent)]
+    Umem(UmemRule),
+
+    /// A ring cannot have this size.
+    #[error("the {ring} ring has a power of two of slots, up to 2^26, not {size}")]
+    RingSize {
+        /// Which ring.
+        ring: &'static str,
+        /// Slots that were asked for.
+        size: u32,
+    },
+
+    /// The kernel's index in a ring is further away than the ring is long. Something has written there that should not.
+    #[error("the kernel's index in the {ring} ring cannot be true")]
+    RingPoisoned {
+        /// Which ring.
+        ring: &'static str,
+    },
+
+    /// Packets of several fragments can come, so they cannot be read one fragment at a time.
+    #[error("the socket was bound with multi-buffer: read whole packets")]
+    MultiBuffer,
+
+    /// The kernel is older than what was asked for.
+    #[error("{feature} needs kernel {since} or newer")]
+    TooOld {
+        /// What was asked for.
+        feature: &'static str,
+        /// The first kernel that has it.
+        since: &'static str,
+    },
 
     /// Any other error of the operating system.
     #[error("{source}{}", detail(.message))]

@@ -45,6 +45,16 @@ impl Map {
     pub fn update(&self, key: &[u8], value: &[u8]) -> Result<()> {
         Kernel::default().map_update(&self.handle, key, value).during("update map", &self.name)
     }
+
+    /// Puts an AF_XDP socket at `index` of an XSKMAP, for bpf_redirect_map() to find. It leaves the map when it is closed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) of kind `InvalidInput` for another kind of map; `E2BIG` for an index that the map has not; `EBADF` or `EOPNOTSUPP`
+    /// for a descriptor that is no such socket.
+    pub fn set_socket(&self, index: u32, socket: impl AsFd) -> Result<()> {
+        let set = Kernel::default().map_set_socket(&self.handle, index, socket.as_fd());
+        set.during("put a socket into map", &self.name)
+    }
 }
 
 impl AsFd for Map {

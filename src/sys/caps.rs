@@ -64,7 +64,7 @@ impl Kernel {
 
     /// The first two numbers of the kernel's release.
     #[allow(clippy::unused_self)]
-    pub(super) fn release(&self) -> Option<(u32, u32)> {
+    pub(crate) fn release(&self) -> Option<(u32, u32)> {
         version(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
     }
 

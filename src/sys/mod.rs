@@ -11,10 +11,12 @@ mod dying;
 #[cfg(test)]
 pub(crate) mod fault;
 pub(crate) mod fs;
+pub(crate) mod mmap;
 pub(crate) mod netlink;
 pub(crate) mod ns;
 pub(crate) mod object;
 mod proc;
+pub(crate) mod xsk;
 
 pub(crate) use caps::Capability;
 use std::io;

@@ -147,6 +147,31 @@ impl Kernel {
         unsafe { bpf(bpf_sys::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
     }
 
+    /// `BPF_MAP_UPDATE_ELEM` of an XSKMAP, whose values are descriptors going in and cannot be read.
+    pub(crate) fn map_set_socket(
+        &self,
+        map: &MapHandle,
+        index: u32,
+        socket: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        self.step("BPF_MAP_UPDATE_ELEM")?;
+        if map.info.kind != bpf_sys::BPF_MAP_TYPE_XSKMAP {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the map is not for AF_XDP sockets",
+            ));
+        }
+        let (key, value) = (index.to_ne_bytes(), raw(socket).to_ne_bytes());
+        let mut attr = MapElementAttr {
+            map_fd: raw(map.as_fd()),
+            key: address(&key),
+            value: address(&value),
+            ..Default::default()
+        };
+        // SAFETY: an XSKMAP has keys and values of four bytes, which are only read.
+        unsafe { bpf(bpf_sys::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+    }
+
     /// `BPF_MAP_LOOKUP_ELEM`
     pub(crate) fn map_lookup(&self, map: &MapHandle, key: &[u8]) -> io::Result<Vec<u8>> {
         self.step("BPF_MAP_LOOKUP_ELEM")?;

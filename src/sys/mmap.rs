@@ -1,0 +1,107 @@
+//! Memory mappings that are owned, and unmapped when they go.
+
+use super::Kernel;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+/// A mapping, unmapped when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: it is a number of pages that belong to the process, not to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: a shared Mapping only tells where it is.
+unsafe impl Sync for Mapping {}
+
+/// What is mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Backing<'a> {
+    /// Fresh memory of this process alone, zeroed; not there in a child after fork(2).
+    Anonymous {
+        /// From the pool of huge pages.
+        huge: bool,
+    },
+    /// A file that others may map too, from an offset on.
+    Shared(BorrowedFd<'a>, libc::off_t),
+}
+
+impl Mapping {
+    /// Its first byte.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Bytes from there.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's alone, and nobody has its addresses once it goes.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };
+    }
+}
+
+impl Kernel {
+    /// Maps `length` bytes, all pages at once, readable and writable.
+    pub(crate) fn map(&self, length: usize, backing: Backing<'_>) -> io::Result<Mapping> {
+        self.step("mmap")?;
+        let (flags, fd, offset) = match backing {
+            Backing::Anonymous { huge } => {
+                let huge = if huge { libc::MAP_HUGETLB } else { 0 };
+                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | huge, -1, 0)
+            }
+            Backing::Shared(file, offset) => (libc::MAP_SHARED, file.as_raw_fd(), offset),
+        };
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_POPULATE);
+        // SAFETY: the kernel chooses the place, so no memory in use is replaced.
+        let base =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, fd, offset) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base =
+            NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let mapping = Mapping { base, length };
+        if matches!(backing, Backing::Anonymous { .. }) {
+            // SAFETY: the range is the mapping's own. A child of fork(2) gets no copy of what the kernel writes to.
+            unsafe { libc::madvise(base.as_ptr().cast(), length, libc::MADV_DONTFORK) };
+        }
+        Ok(mapping)
+    }
+}
+
+impl Kernel {
+    /// Bytes in a page.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn page_size(&self) -> u32 {
+        // SAFETY: sysconf(3) takes no pointer.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        u32::try_from(size).unwrap_or(4096)
+    }
+
+    /// Bytes in a huge page of the size that is taken if none is asked for; `Hugepagesize` of proc_meminfo(5).
+    pub(crate) fn huge_page_size(&self) -> io::Result<usize> {
+        self.step("meminfo")?;
+        let text = std::fs::read_to_string("/proc/meminfo")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"));
+        let kilobytes =
+            line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        kilobytes
+            .map(|size| size * 1024)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+    }
+
+    /// Bytes of a file.
+    pub(crate) fn file_length(&self, file: BorrowedFd<'_>) -> io::Result<usize> {
+        self.step("fstat")?;
+        let length = std::fs::File::from(file.try_clone_to_owned()?).metadata()?.len();
+        usize::try_from(length).map_err(io::Error::other)
+    }
+}

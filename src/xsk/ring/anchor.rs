@@ -1,0 +1,73 @@
+//! What keeps a ring's memory, socket and UMEM in place.
+
+use super::memory::Mapped;
+use crate::sys::mmap::Mapping;
+use crate::sys::xsk::{MmapOffsets, RingKind};
+use crate::xsk::socket_core::SocketCore;
+use crate::xsk::umem::inner::{Inner, Owner, RingCount};
+use std::io;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// The mapping of one ring, and what must outlive it. Unmapped first: mapped rings keep a socket from being closed.
+#[derive(Debug)]
+pub(crate) struct Anchor {
+    _mapping: Mapping,
+    pub(super) socket: Arc<SocketCore>,
+    owner: Arc<Owner>,
+    pub(super) count: Arc<RingCount>,
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        self.owner.settle_ring(&self.count);
+    }
+}
+
+impl Anchor {
+    /// Makes a ring of `entries` slots, a power of two, and maps it.
+    pub(crate) fn new<E: Copy>(
+        socket: &Arc<SocketCore>,
+        owner: &Arc<Owner>,
+        ring: RingKind,
+        entries: u32,
+        offsets: &MmapOffsets,
+    ) -> io::Result<(Self, Mapped<E>)> {
+        let at = offsets.of(ring);
+        let first = usize::try_from(at.entries).map_err(io::Error::other)?;
+        let length = first.checked_add(entries as usize * size_of::<E>()).ok_or(libc::EINVAL);
+        let length = length.map_err(io::Error::from_raw_os_error)?;
+        let mapping = socket.kernel.xsk_map_ring(socket.fd.as_fd(), ring, length)?;
+        let word = |offset: u64| place::<u32>(&mapping, offset, 1);
+        let (producer, consumer, flags) = (word(at.producer)?, word(at.consumer)?, word(at.flags)?);
+        let slots = place::<E>(&mapping, at.entries, entries as usize)?;
+        // SAFETY: all within the mapping and aligned, and the mapping stays as long as the ring, which has this Anchor.
+        let memory = unsafe {
+            Mapped::new(producer.as_ptr(), consumer.as_ptr(), slots.as_ptr(), flags.as_ptr())
+        };
+        let (socket, owner, count) = (socket.clone(), owner.clone(), owner.count_ring());
+        Ok((Self { _mapping: mapping, socket, owner, count }, memory))
+    }
+
+    #[inline]
+    pub(super) fn umem(&self) -> NonNull<Inner> {
+        self.owner.pointer()
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.owner
+    }
+}
+
+/// `count` values from `offset` on, if they are within the mapping and aligned.
+fn place<T>(mapping: &Mapping, offset: u64, count: usize) -> io::Result<NonNull<T>> {
+    let wrong = || io::Error::other(format!("the kernel tells an offset of {offset} in a ring"));
+    let offset = usize::try_from(offset).map_err(|_| wrong())?;
+    let end = offset.checked_add(count * size_of::<T>()).ok_or_else(wrong)?;
+    if end > mapping.length() || !offset.is_multiple_of(align_of::<T>()) {
+        return Err(wrong());
+    }
+    // SAFETY: within the mapping.
+    Ok(unsafe { mapping.base().add(offset) }.cast())
+}

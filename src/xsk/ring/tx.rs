@@ -1,0 +1,215 @@
+//! The TX ring: packets to send.
+
+use super::anchor::Anchor;
+use super::ends::{Producer, Writer};
+use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD, XDP_TX_METADATA};
+use super::poisoned;
+use crate::error::{Context, Result};
+use crate::sys::xsk::RingKind;
+use crate::xsk::refusal::{Refusal, Rejected};
+use crate::xsk::socket_core::{SocketCore, Wake};
+use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::{Exclusive, Kind, Packet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
+
+/// Takes packets for the kernel to send.
+pub struct TxRing<K: Kind = Exclusive> {
+    producer: Producer<Mapped<Descriptor>>,
+    anchor: Anchor,
+    /// 1 without multi-buffer.
+    max_fragments: u32,
+    kind: PhantomData<K>,
+}
+
+// SAFETY: this end of the ring is this value's alone, wherever it is.
+unsafe impl<K: Kind> Send for TxRing<K> {}
+
+impl<K: Kind> fmt::Debug for TxRing<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxRing").field("size", &self.producer.size()).finish_non_exhaustive()
+    }
+}
+
+/// To wait for room with poll(2) or epoll(7): it is writable while at most half of it is full.
+impl<K: Kind> AsFd for TxRing<K> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.anchor.socket.fd.as_fd()
+    }
+}
+
+impl<K: Kind> TxRing<K> {
+    /// # Safety
+    /// `memory` is of the anchor's ring, which has `size` slots, a power of two, and no other producer here.
+    pub(crate) unsafe fn new(
+        anchor: Anchor,
+        memory: Mapped<Descriptor>,
+        size: u32,
+        max_fragments: u32,
+    ) -> Self {
+        // SAFETY: as promised.
+        let producer = unsafe { Producer::new(size, memory) };
+        Self { producer, anchor, max_fragments, kind: PhantomData }
+    }
+
+    /// Slots in all.
+    pub fn size(&self) -> u32 {
+        self.producer.size()
+    }
+
+    /// Packets, or fragments, that the kernel has not taken yet.
+    pub fn pending(&self) -> u32 {
+        self.producer.pending()
+    }
+
+    #[allow(dead_code, reason = "for who waits")]
+    pub(crate) fn socket(&self) -> &SocketCore {
+        &self.anchor.socket
+    }
+
+    /// Slots for at most `max` packets, or fragments.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RingPoisoned`](crate::ErrorKind::RingPoisoned) if the kernel's index cannot be true.
+    #[inline]
+    pub fn reserve(&mut self, max: u32) -> Result<TxBatch<'_, K>> {
+        let (umem, max_fragments) = (self.anchor.umem(), self.max_fragments);
+        let count = &self.anchor.count;
+        let writer = self.producer.writer(max).map_err(|_| poisoned("TX"))?;
+        Ok(TxBatch { writer, umem, count, max_fragments, kind: PhantomData })
+    }
+
+    /// Whether the kernel sleeps until it is called, although there may be packets in the ring.
+    #[inline]
+    pub fn needs_wakeup(&self) -> bool {
+        self.producer.needs_wakeup()
+    }
+
+    /// Calls the kernel if it sleeps. In copy mode one call sends at most 32 packets (or the
+    /// [budget](super::super::SocketBuilder::tx_budget)): to be done again while packets are [pending](Self::pending).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os): `ENXIO` or `ENETDOWN` once the device is gone or down.
+    pub fn wake(&self) -> Result<Wake> {
+        if !self.needs_wakeup() {
+            return Ok(Wake::Skipped);
+        }
+        self.anchor.socket.wake(RingKind::Tx).during("wake", "the TX ring")
+    }
+}
+
+/// Free slots of a TX ring, for packets. What is not committed goes back to the UMEM.
+pub struct TxBatch<'a, K: Kind = Exclusive> {
+    writer: Writer<'a, Mapped<Descriptor>>,
+    umem: NonNull<Inner>,
+    count: &'a RingCount,
+    max_fragments: u32,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> fmt::Debug for TxBatch<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxBatch").field("left", &self.left()).finish_non_exhaustive()
+    }
+}
+
+impl<K: Kind> TxBatch<'_, K> {
+    /// Slots that are left.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.writer.left()
+    }
+
+    /// Puts a packet into the next slot.
+    ///
+    /// # Errors
+    /// [`Refusal`], with the packet. Everything is checked that makes the kernel drop a packet without a word.
+    #[inline]
+    pub fn push(&mut self, packet: Packet<K>) -> std::result::Result<(), Rejected<Packet<K>>> {
+        if let Err(refusal) = self.check(&packet) {
+            return Err(Rejected::new(packet, refusal));
+        }
+        if self.writer.left() == 0 {
+            return Err(Rejected::new(packet, Refusal::Full));
+        }
+        let descriptor = packet.into_descriptor();
+        let options = descriptor.options & XDP_TX_METADATA;
+        self.writer.write(Descriptor { options, ..descriptor });
+        Ok(())
+    }
+
+    /// Puts a packet into as many slots as it has fragments; all of them or none.
+    ///
+    /// # Errors
+    /// [`Refusal`], with the packet: [`TooManyFragments`](Refusal::TooManyFragments) for more than 18 or, in zero-copy
+    /// mode, more than the device takes.
+    pub fn push_fragments(
+        &mut self,
+        fragments: Vec<Packet<K>>,
+    ) -> std::result::Result<(), Rejected<Vec<Packet<K>>>> {
+        if let Err(refusal) = self.check_fragments(&fragments) {
+            return Err(Rejected::new(fragments, refusal));
+        }
+        let last = fragments.len() - 1;
+        for (index, fragment) in fragments.into_iter().enumerate() {
+            let descriptor = fragment.into_descriptor();
+            let continued = if index < last { XDP_PKT_CONTD } else { 0 };
+            let options = descriptor.options & XDP_TX_METADATA | continued;
+            self.writer.write(Descriptor { options, ..descriptor });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check(&self, packet: &Packet<K>) -> std::result::Result<(), Refusal> {
+        if packet.umem() != self.umem {
+            return Err(Refusal::OtherUmem);
+        }
+        let place = packet.place()?;
+        if packet.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        if place.offset < packet.inner().geometry.tx_metadata {
+            return Err(Refusal::NoRoomForMetadata);
+        }
+        Ok(())
+    }
+
+    fn check_fragments(&self, fragments: &[Packet<K>]) -> std::result::Result<(), Refusal> {
+        let count = u32::try_from(fragments.len()).map_err(|_| Refusal::TooManyFragments)?;
+        match count {
+            0 => return Err(Refusal::Empty),
+            2.. if self.max_fragments == 1 => return Err(Refusal::NoMultiBuffer),
+            _ if count > self.max_fragments => return Err(Refusal::TooManyFragments),
+            _ if count > self.left() => return Err(Refusal::Full),
+            _ => {}
+        }
+        fragments.iter().try_for_each(|fragment| self.check(fragment))
+    }
+
+    /// Gives the kernel all that was pushed; how many slots. It may need to be [woken](TxRing::wake).
+    #[inline]
+    pub fn commit(mut self) -> u32 {
+        self.count.give(self.writer.written());
+        self.writer.publish()
+    }
+
+    #[cold]
+    fn abandon(&mut self) {
+        while let Some(descriptor) = self.writer.take_back() {
+            // SAFETY: pushed by its owner, never published, and read back once.
+            drop(unsafe { Packet::<K>::new(self.umem, descriptor) });
+        }
+    }
+}
+
+impl<K: Kind> Drop for TxBatch<'_, K> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.writer.written() != 0 {
+            self.abandon();
+        }
+    }
+}
