@@ -15,6 +15,7 @@ pub(crate) mod mmap;
 pub(crate) mod netlink;
 pub(crate) mod ns;
 pub(crate) mod object;
+pub(crate) mod poll;
 mod proc;
 pub(crate) mod xsk;
 

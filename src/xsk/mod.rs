@@ -7,7 +7,10 @@ mod refusal;
 pub(crate) mod ring;
 mod socket;
 mod socket_core;
+#[cfg(feature = "tokio")]
+mod tokio;
 pub(crate) mod umem;
+mod wait;
 
 pub use refusal::{Refusal, Rejected};
 pub use ring::{
@@ -19,6 +22,8 @@ pub use socket::{
     SocketBuilder, Statistics,
 };
 pub use socket_core::Wake;
+#[cfg(feature = "tokio")]
+pub use tokio::{AsyncCompletion, AsyncRx, AsyncTx};
 pub use umem::{
     BadDescriptor, Chunks, Exclusive, Frame, FrameCache, FrameCensus, HugePages, Kind,
     MIN_CHUNK_SIZE, Packet, PacketView, RxMetadata, Shared, TxMetadata, Umem, UmemBuilder,

@@ -6,6 +6,7 @@ use super::fill::FillBatch;
 use super::memory::{Descriptor, Mapped};
 use super::poisoned;
 use crate::error::Result;
+use crate::xsk::socket_core::SocketCore;
 use crate::xsk::umem::inner::{Inner, RingCount};
 use crate::xsk::umem::{BadDescriptor, Exclusive, Frame, FrameCache, Kind, Packet};
 use std::fmt;
@@ -42,6 +43,18 @@ impl<K: Kind> CompletionRing<K> {
     /// Slots in all.
     pub fn size(&self) -> u32 {
         self.consumer.size()
+    }
+
+    pub(crate) fn socket(&self) -> &SocketCore {
+        &self.anchor.socket
+    }
+
+    /// Whether no packet was sent.
+    ///
+    /// # Errors
+    /// As for [`peek`](Self::peek).
+    pub fn is_empty(&mut self) -> Result<bool> {
+        self.consumer.is_empty().map_err(|_| poisoned("completion"))
     }
 
     /// At most `max` frames whose packets were sent.

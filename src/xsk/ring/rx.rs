@@ -60,7 +60,6 @@ impl<K: Kind> RxRing<K> {
         self.consumer.size()
     }
 
-    #[allow(dead_code, reason = "for who waits")]
     pub(crate) fn socket(&self) -> &SocketCore {
         &self.anchor.socket
     }

@@ -64,7 +64,6 @@ impl<K: Kind> TxRing<K> {
         self.producer.pending()
     }
 
-    #[allow(dead_code, reason = "for who waits")]
     pub(crate) fn socket(&self) -> &SocketCore {
         &self.anchor.socket
     }
