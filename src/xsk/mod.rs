@@ -14,8 +14,8 @@ mod wait;
 
 pub use refusal::{Refusal, Rejected};
 pub use ring::{
-    Buffer, Completed, CompletionBatch, CompletionRing, FillBatch, FillRing, FragmentedPacket,
-    RxBatch, RxRing, TxBatch, TxRing,
+    Buffer, Completed, CompletionBatch, CompletionRing, FillBatch, FillRing, Fragments,
+    FragmentsBatch, RxBatch, RxRing, TxBatch, TxRing,
 };
 pub use socket::{
     BindMode, Bound, BusyPoll, End, Granted, Prefill, Sharing, SharingBuilder, Socket,

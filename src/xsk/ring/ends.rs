@@ -131,6 +131,11 @@ impl<M: RingMemory> Consumer<M> {
         self.limit.wrapping_sub(self.next)
     }
 
+    /// Looks at the producer, whatever is known.
+    pub(crate) fn refresh(&mut self) {
+        self.limit = self.memory.load(Word::Producer, Acquire);
+    }
+
     /// Whether nothing can be read.
     pub(crate) fn is_empty(&mut self) -> Result<bool, Jumped> {
         match self.available() {

@@ -9,6 +9,7 @@ mod anchor;
 mod completion;
 mod ends;
 mod fill;
+mod fragments;
 mod make;
 pub(crate) mod memory;
 mod rx;
@@ -16,8 +17,9 @@ mod tx;
 
 pub use completion::{Completed, CompletionBatch, CompletionRing};
 pub use fill::{Buffer, FillBatch, FillRing};
+pub use fragments::{Fragments, FragmentsBatch};
 pub(crate) use make::RingMaker;
-pub use rx::{FragmentedPacket, RxBatch, RxRing};
+pub use rx::{RxBatch, RxRing};
 pub use tx::{TxBatch, TxRing};
 
 use crate::error::{Error, ErrorKind};

@@ -3,7 +3,7 @@
 use super::anchor::Anchor;
 use super::ends::{Consumer, Reader};
 use super::fill::FillBatch;
-use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD};
+use super::memory::{Descriptor, Mapped};
 use super::poisoned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::xsk::socket_core::SocketCore;
@@ -37,9 +37,6 @@ impl<K: Kind> AsFd for RxRing<K> {
         self.anchor.socket.fd.as_fd()
     }
 }
-
-/// A packet of one fragment or several, in order; never a part of one.
-pub type FragmentedPacket<K = Exclusive> = Vec<Packet<K>>;
 
 impl<K: Kind> RxRing<K> {
     /// # Safety
@@ -85,23 +82,13 @@ impl<K: Kind> RxRing<K> {
         self.claim(max)
     }
 
-    /// At most `max` packets, each with all its fragments.
-    ///
-    /// # Errors
-    /// [`ErrorKind::RingPoisoned`] if the kernel's index cannot be true.
-    pub fn packets(&mut self, max: usize) -> Result<Vec<FragmentedPacket<K>>> {
-        let mut batch = self.claim(u32::MAX)?;
-        let mut packets = Vec::new();
-        while packets.len() < max
-            && let Some(fragments) = batch.whole_packet()
-        {
-            packets.push(batch.by_ref().take(fragments).collect());
-        }
-        Ok(packets)
+    /// Looks at what the kernel has put there since.
+    pub(super) fn refresh(&mut self) {
+        self.consumer.refresh();
     }
 
     #[inline]
-    fn claim(&mut self, max: u32) -> Result<RxBatch<'_, K>> {
+    pub(super) fn claim(&mut self, max: u32) -> Result<RxBatch<'_, K>> {
         let umem = self.anchor.umem();
         let count = &self.anchor.count;
         let reader = self.consumer.reader(max).map_err(|_| poisoned("RX"))?;
@@ -177,13 +164,14 @@ impl<K: Kind> RxBatch<'_, K> {
         both.done
     }
 
-    /// How many fragments the next packet has, if the last of them is here.
-    fn whole_packet(&self) -> Option<usize> {
-        let mut ahead = 0;
-        while self.reader.at(ahead)?.options & XDP_PKT_CONTD != 0 {
-            ahead += 1;
-        }
-        Some(ahead as usize + 1)
+    /// Packets, or fragments, that are left.
+    pub(super) fn left(&self) -> u32 {
+        self.reader.left()
+    }
+
+    /// The options of the packet, or fragment, so many behind the next.
+    pub(super) fn options_at(&self, ahead: u32) -> Option<u32> {
+        Some(self.reader.at(ahead)?.options)
     }
 }
 

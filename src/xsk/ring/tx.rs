@@ -2,6 +2,7 @@
 
 use super::anchor::Anchor;
 use super::ends::{Producer, Writer};
+use super::fragments::Fragments;
 use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD, XDP_TX_METADATA};
 use super::poisoned;
 use crate::error::{Context, Result};
@@ -146,16 +147,17 @@ impl<K: Kind> TxBatch<'_, K> {
     /// mode, more than the device takes.
     pub fn push_fragments(
         &mut self,
-        fragments: Vec<Packet<K>>,
-    ) -> std::result::Result<(), Rejected<Vec<Packet<K>>>> {
-        if let Err(refusal) = self.check_fragments(&fragments) {
-            return Err(Rejected::new(fragments, refusal));
+        packet: Fragments<K>,
+    ) -> std::result::Result<(), Rejected<Fragments<K>>> {
+        if let Err(refusal) = self.check_fragments(&packet) {
+            return Err(Rejected::new(packet, refusal));
         }
-        let last = fragments.len() - 1;
-        for (index, fragment) in fragments.into_iter().enumerate() {
+        let mut continued = packet.count();
+        for fragment in packet {
+            continued -= 1;
             let descriptor = fragment.into_descriptor();
-            let continued = if index < last { XDP_PKT_CONTD } else { 0 };
-            let options = descriptor.options & XDP_TX_METADATA | continued;
+            let more = if continued > 0 { XDP_PKT_CONTD } else { 0 };
+            let options = descriptor.options & XDP_TX_METADATA | more;
             self.writer.write(Descriptor { options, ..descriptor });
         }
         Ok(())
@@ -176,16 +178,15 @@ impl<K: Kind> TxBatch<'_, K> {
         Ok(())
     }
 
-    fn check_fragments(&self, fragments: &[Packet<K>]) -> std::result::Result<(), Refusal> {
-        let count = u32::try_from(fragments.len()).map_err(|_| Refusal::TooManyFragments)?;
-        match count {
-            0 => return Err(Refusal::Empty),
-            2.. if self.max_fragments == 1 => return Err(Refusal::NoMultiBuffer),
-            _ if count > self.max_fragments => return Err(Refusal::TooManyFragments),
-            _ if count > self.left() => return Err(Refusal::Full),
-            _ => {}
+    fn check_fragments(&self, packet: &Fragments<K>) -> std::result::Result<(), Refusal> {
+        match u32::try_from(packet.count()) {
+            Ok(2..) if self.max_fragments == 1 => return Err(Refusal::NoMultiBuffer),
+            Ok(count) if count > self.max_fragments => return Err(Refusal::TooManyFragments),
+            Ok(count) if count > self.left() => return Err(Refusal::Full),
+            Ok(_) => {}
+            Err(_) => return Err(Refusal::TooManyFragments),
         }
-        fragments.iter().try_for_each(|fragment| self.check(fragment))
+        packet.iter().try_for_each(|fragment| self.check(fragment))
     }
 
     /// Gives the kernel all that was pushed; how many slots. It may need to be [woken](TxRing::wake).
