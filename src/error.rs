@@ -249,6 +249,15 @@ pub enum ErrorKind {
         why: String,
     },
 
+    /// The kernel does not have what was asked for: it is older, or was built without it.
+    #[error("not supported by this kernel: {feature}, which needs {needs}")]
+    NotSupported {
+        /// What it does not have.
+        feature: &'static str,
+        /// The version, and the option where it is one, that has it.
+        needs: &'static str,
+    },
+
     /// Somebody else holds the lock for longer than allowed.
     #[error("{} is locked by {} since more than {waited:?}", path.display(), somebody(.holder.as_ref()))]
     LockTimeout {
@@ -378,6 +387,7 @@ impl Error {
         match &self.0.kind {
             ErrorKind::NoPrivilege { .. } => Some(libc::EPERM),
             ErrorKind::NoInterface => Some(libc::ENODEV),
+            ErrorKind::NotSupported { .. } => Some(libc::EOPNOTSUPP),
             kind => kind.io().and_then(io::Error::raw_os_error),
         }
     }

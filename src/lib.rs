@@ -66,6 +66,7 @@ mod recover;
 #[allow(dead_code, reason = "shared with the integration tests, which need more of it")]
 mod support;
 mod sys;
+pub mod xsk;
 
 pub use census::Census;
 pub use dispatcher::{

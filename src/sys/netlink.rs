@@ -2,8 +2,8 @@
 //!
 //! Owns the wire format (`wire` has the framing, which all of netlink shares) and the socket (`socket`).
 
-mod socket;
-mod wire;
+pub(super) mod socket;
+pub(super) mod wire;
 
 use super::Kernel;
 use socket::Socket;
@@ -22,6 +22,8 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_XDP: u16 = 43;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_XDP_FD: u16 = 1;
@@ -67,6 +69,9 @@ pub(crate) struct XdpIds {
 pub(crate) struct LinkInfo {
     pub(crate) index: u32,
     pub(crate) name: String,
+    /// Queues that the device was made with, in use or not. `None` from a kernel without `CONFIG_RPS`.
+    pub(crate) rx_queues: Option<u32>,
+    pub(crate) tx_queues: Option<u32>,
     pub(crate) xdp: XdpIds,
 }
 
@@ -195,6 +200,8 @@ fn link(body: &[u8]) -> Option<LinkInfo> {
     for (kind, payload) in Attributes(body.get(IFINFO..)?) {
         match kind {
             IFLA_IFNAME => info.name = string(payload),
+            IFLA_NUM_RX_QUEUES => info.rx_queues = u32_at(payload, 0),
+            IFLA_NUM_TX_QUEUES => info.tx_queues = u32_at(payload, 0),
             IFLA_XDP => info.xdp = xdp_ids(payload),
             _ => {}
         }
@@ -250,12 +257,14 @@ mod tests {
         let mut body = vec![0; IFINFO];
         body[4..8].copy_from_slice(&7_u32.to_ne_bytes());
         put_attribute(&mut body, IFLA_IFNAME, b"eth0\0");
+        put_attribute(&mut body, IFLA_NUM_RX_QUEUES, &4_u32.to_ne_bytes());
         let mut xdp = Vec::new();
         put_attribute(&mut xdp, IFLA_XDP_ATTACHED, &[2]);
         put_attribute(&mut xdp, IFLA_XDP_PROG_ID, &99_u32.to_ne_bytes());
         put_attribute(&mut body, IFLA_XDP | NLA_F_NESTED, &xdp);
         let link = link(&body).unwrap();
         assert_eq!((link.index, link.name.as_str()), (7, "eth0"));
+        assert_eq!((link.rx_queues, link.tx_queues), (Some(4), None));
         assert_eq!(link.xdp, XdpIds { attached: 2, skb: 99, ..Default::default() });
     }
 

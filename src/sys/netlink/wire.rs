@@ -70,6 +70,10 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     number(bytes, at).map(u32::from_ne_bytes)
 }
 
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    number(bytes, at).map(u64::from_ne_bytes)
+}
+
 /// An answer that makes no sense.
 pub(crate) fn malformed() -> NetlinkError {
     io::Error::from_raw_os_error(libc::EPROTO).into()
@@ -177,6 +181,18 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
+/// Gives every attribute in `bytes` to `take`. `None` where a length makes no sense, or `take` says so.
+pub(crate) fn each_attribute<'a>(
+    bytes: &'a [u8],
+    mut take: impl FnMut(u16, &'a [u8]) -> Option<()>,
+) -> Option<()> {
+    let mut attributes = Attributes(bytes);
+    for (kind, payload) in attributes.by_ref() {
+        take(kind, payload)?;
+    }
+    attributes.0.is_empty().then_some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +237,27 @@ mod tests {
         let end = answer(NLMSG_DONE, 2, &(-12_i32).to_ne_bytes());
         let error = Listing::default().read(&end, &mut |_, _| Ok(())).unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(libc::ENOMEM));
+    }
+
+    #[test]
+    fn attributes_of_a_wrong_length_are_no_attributes() {
+        let mut bytes = Vec::new();
+        put_attribute(&mut bytes, 1, &[7; 5]);
+        put_attribute(&mut bytes, 2, &[]);
+        let count = |bytes: &[u8]| {
+            let mut count = 0;
+            each_attribute(bytes, |_, _| {
+                count += 1;
+                Some(())
+            })
+            .map(|()| count)
+        };
+        assert_eq!((count(&bytes), count(&[])), (Some(2), Some(0)));
+        for length in 1..bytes.len() {
+            let whole = length == 12 || (9..12).contains(&length);
+            assert_eq!(count(&bytes[..length]).is_some(), whole, "{length} bytes");
+        }
+        assert_eq!(count(&[3, 0, 1, 0]), None, "shorter than its own header");
     }
 
     proptest! {
