@@ -16,6 +16,7 @@ pub(crate) mod netlink;
 pub(crate) mod ns;
 pub(crate) mod object;
 mod proc;
+pub(crate) mod sock_diag;
 
 pub(crate) use caps::Capability;
 use std::io;
