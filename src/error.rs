@@ -250,6 +250,15 @@ pub enum ErrorKind {
         why: String,
     },
 
+    /// The kernel does not have what was asked for: it is older, or was built without it.
+    #[error("not supported by this kernel: {feature}, which needs {needs}")]
+    NotSupported {
+        /// What it does not have.
+        feature: &'static str,
+        /// The version, and the option where it is one, that has it.
+        needs: &'static str,
+    },
+
     /// Somebody else holds the lock for longer than allowed.
     #[error("{} is locked by {} since more than {waited:?}", path.display(), somebody(.holder.as_ref()))]
     LockTimeout {
@@ -316,15 +325,6 @@ pub enum ErrorKind {
     /// Packets of several fragments can come, so they cannot be read one fragment at a time.
     #[error("the socket was bound with multi-buffer: read whole packets")]
     MultiBuffer,
-
-    /// The kernel is older than what was asked for.
-    #[error("{feature} needs kernel {since} or newer")]
-    TooOld {
-        /// What was asked for.
-        feature: &'static str,
-        /// The first kernel that has it.
-        since: &'static str,
-    },
 
     /// Any other error of the operating system.
     #[error("{source}{}", detail(.message))]
@@ -412,6 +412,7 @@ impl Error {
         match &self.0.kind {
             ErrorKind::NoPrivilege { .. } => Some(libc::EPERM),
             ErrorKind::NoInterface => Some(libc::ENODEV),
+            ErrorKind::NotSupported { .. } => Some(libc::EOPNOTSUPP),
             kind => kind.io().and_then(io::Error::raw_os_error),
         }
     }

@@ -3,6 +3,8 @@
 //! Owns UMEMs, their frames, rings and sockets. Its promise: safe Rust cannot use a frame that is the kernel's, use one
 //! twice, or put one where it does not belong. In libxdp this is `xsk.c` and `xsk.h`, which leave all that to the program.
 
+mod capabilities;
+mod diag;
 mod refusal;
 pub(crate) mod ring;
 mod socket;
@@ -12,6 +14,10 @@ mod tokio;
 pub(crate) mod umem;
 mod wait;
 
+pub use capabilities::{
+    Channels, DeviceCapabilities, QueueCounts, RxMetadataFeatures, XdpFeatures, XskFeatures,
+};
+pub use diag::{MemoryInfo, SocketInfo, SocketStatistics, UmemInfo, count_sockets_in, sockets_in};
 pub use refusal::{Refusal, Rejected};
 pub use ring::{
     Buffer, Completed, CompletionBatch, CompletionRing, FillBatch, FillRing, Fragments,

@@ -44,10 +44,10 @@ impl<'a, K: Kind> RingMaker<'a, K> {
         Ok(unsafe { RxRing::new(anchor, memory, size, multi_buffer) })
     }
 
-    pub(crate) fn tx(&self, size: u32, max_fragments: u32) -> Result<TxRing<K>> {
+    pub(crate) fn tx(&self, size: u32) -> Result<TxRing<K>> {
         let (anchor, memory) = self.make(RingKind::Tx, size)?;
         // SAFETY: as above.
-        Ok(unsafe { TxRing::new(anchor, memory, size, max_fragments) })
+        Ok(unsafe { TxRing::new(anchor, memory, size) })
     }
 
     fn make<E: Copy>(

@@ -44,15 +44,15 @@ impl<K: Kind> AsFd for TxRing<K> {
 impl<K: Kind> TxRing<K> {
     /// # Safety
     /// `memory` is of the anchor's ring, which has `size` slots, a power of two, and no other producer here.
-    pub(crate) unsafe fn new(
-        anchor: Anchor,
-        memory: Mapped<Descriptor>,
-        size: u32,
-        max_fragments: u32,
-    ) -> Self {
+    pub(crate) unsafe fn new(anchor: Anchor, memory: Mapped<Descriptor>, size: u32) -> Self {
         // SAFETY: as promised.
         let producer = unsafe { Producer::new(size, memory) };
-        Self { producer, anchor, max_fragments, kind: PhantomData }
+        Self { producer, anchor, max_fragments: 1, kind: PhantomData }
+    }
+
+    /// Takes packets of so many fragments.
+    pub(crate) fn with_max_fragments(self, max_fragments: u32) -> Self {
+        Self { max_fragments, ..self }
     }
 
     /// Slots in all.

@@ -221,7 +221,7 @@ impl<K: Kind, R: End<K, RxRing<K>>, T: End<K, TxRing<K>>> SocketBuilder<K, R, T>
     /// `CAP_IPC_LOCK`).
     ///
     /// # Errors
-    /// [`RingSize`](crate::ErrorKind::RingSize), [`TooOld`](crate::ErrorKind::TooOld), or [`Os`](crate::ErrorKind::Os) with the likely
+    /// [`RingSize`](crate::ErrorKind::RingSize), [`NotSupported`](crate::ErrorKind::NotSupported), or [`Os`](crate::ErrorKind::Os) with the likely
     /// cause. Nothing is left of it.
     pub fn bind(self) -> Result<Bound<K, R, T>> {
         let Self { umem, interface, queue, wishes, .. } = self;
