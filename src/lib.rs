@@ -58,6 +58,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod net;
+mod openers;
 mod pins;
 mod program;
 mod recover;
