@@ -67,6 +67,7 @@ mod recover;
 #[allow(dead_code, reason = "shared with the integration tests, which need more of it")]
 mod support;
 mod sys;
+mod xsk;
 
 pub use census::Census;
 pub use dispatcher::{
@@ -84,6 +85,7 @@ pub use recover::{
     SeenPins, SeenProgram,
 };
 pub use sys::object::LibbpfObject;
+pub use xsk::{DefaultProgram, ProgramOptions};
 
 /// The example of the front page, compiled.
 #[cfg(doctest)]

@@ -8,6 +8,7 @@
 pub(crate) mod bpf;
 mod caps;
 mod dying;
+mod ethtool;
 #[cfg(test)]
 pub(crate) mod fault;
 pub(crate) mod fs;

@@ -36,6 +36,8 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_XDP: u16 = 43;
 const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_XDP_FD: u16 = 1;
@@ -81,6 +83,8 @@ pub(crate) struct XdpIds {
 pub(crate) struct LinkInfo {
     pub(crate) index: u32,
     pub(crate) name: String,
+    /// For as many receive or transmit queues, whichever are more, the kernel has room.
+    pub(crate) queues: u32,
     pub(crate) xdp: XdpIds,
 }
 
@@ -401,6 +405,9 @@ fn link(body: &[u8]) -> Option<LinkInfo> {
         match kind {
             IFLA_IFNAME => info.name = string(payload),
             IFLA_XDP => info.xdp = xdp_ids(payload),
+            IFLA_NUM_TX_QUEUES | IFLA_NUM_RX_QUEUES => {
+                info.queues = info.queues.max(u32_at(payload, 0).unwrap_or(0));
+            }
             _ => {}
         }
     }
@@ -472,6 +479,8 @@ mod tests {
         let mut body = vec![0; IFINFO];
         body[4..8].copy_from_slice(&7_u32.to_ne_bytes());
         put_attribute(&mut body, IFLA_IFNAME, b"eth0\0");
+        put_attribute(&mut body, IFLA_NUM_TX_QUEUES, &4_u32.to_ne_bytes());
+        put_attribute(&mut body, IFLA_NUM_RX_QUEUES, &2_u32.to_ne_bytes());
         let mut xdp = Vec::new();
         put_attribute(&mut xdp, IFLA_XDP_ATTACHED, &[2]);
         put_attribute(&mut xdp, IFLA_XDP_PROG_ID, &99_u32.to_ne_bytes());
@@ -479,7 +488,7 @@ mod tests {
         let Ok(Answer::Link(link)) = parse(&answer(RTM_NEWLINK, 0, &body)) else {
             panic!("not a link")
         };
-        assert_eq!((link.index, link.name.as_str()), (7, "eth0"));
+        assert_eq!((link.index, link.name.as_str(), link.queues), (7, "eth0", 4));
         assert_eq!(link.xdp, XdpIds { attached: 2, skb: 99, ..Default::default() });
     }
 
