@@ -1,10 +1,11 @@
-//! Going out: the last takes the program off.
+//! Going out: the last takes the program off. And for those who could not, whoever sees that they are dead.
 
 use super::NAME;
 use super::shared::Shared;
 use super::usage::{Usage, Watch, has_socket};
 use crate::dispatcher::{Decision, Guest, Outcome, View, Xdp};
 use crate::error::{Context, Result};
+use crate::net::{Interface, Mode};
 use crate::program::Program;
 
 /// Who leaves.
@@ -77,6 +78,58 @@ impl Guest for Leaver<'_> {
         } else {
             Decision::Stay
         })
+    }
+
+    fn settle(&mut self, _: Option<&Program>, _: Option<&Outcome>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What came of dropping a default program that nobody uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    Done,
+    /// It is not there.
+    Gone,
+    /// Somebody uses it, or may: who, in words.
+    InUse(String),
+}
+
+/// Who takes off what the dead have left.
+struct Sweeper<'a> {
+    xdp: &'a Xdp,
+    program: u32,
+    dropped: Dropped,
+}
+
+impl Xdp {
+    /// Takes a default program off an interface if nobody uses it.
+    pub(crate) fn drop_default(&self, interface: &Interface, program: u32) -> Result<Dropped> {
+        let mut sweeper = Sweeper { xdp: self, program, dropped: Dropped::Gone };
+        self.host(interface, None, Mode::Unspecified, &mut sweeper)?;
+        Ok(sweeper.dropped)
+    }
+}
+
+impl Guest for Sweeper<'_> {
+    fn decide(&mut self, view: &View<'_>, _: Option<&mut Program>) -> Result<Decision> {
+        self.dropped = Dropped::Gone;
+        let running = view.programs.iter().find(|running| running.id == self.program);
+        let Some(running) = running else { return Ok(Decision::Stay) };
+        let kernel = self.xdp.kernel();
+        let Some(shared) = Shared::of(kernel, running.fd)? else { return Ok(Decision::Stay) };
+        let watch = Watch::new(kernel, &[self.xdp.bpffs()]);
+        match watch.usage(&shared, &[self.program], &shared.descriptors(view))? {
+            Usage::Nobody => {
+                shared.set_count(kernel, 0)?;
+                self.dropped = Dropped::Done;
+                Ok(Decision::Remove(vec![self.program]))
+            }
+            Usage::By(who) | Usage::Unknown(who) => {
+                self.dropped = Dropped::InUse(who);
+                Ok(Decision::Stay)
+            }
+        }
     }
 
     fn settle(&mut self, _: Option<&Program>, _: Option<&Outcome>) -> Result<()> {

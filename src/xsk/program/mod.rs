@@ -11,8 +11,13 @@ mod frags;
 mod join;
 mod leave;
 mod pinned;
+mod seen;
 mod shared;
 mod usage;
+
+pub(crate) use leave::Dropped;
+pub(crate) use seen::look;
+pub(crate) use usage::{Usage, Watch};
 
 use crate::dispatcher::Xdp;
 use crate::error::{Context, ErrorKind, Result};
@@ -43,7 +48,8 @@ pub struct ProgramOptions {
 /// An interface has one for all its sockets, also those of C libxdp, 1.3 and later: who comes first attaches it, in the
 /// chain with priority 20 or alone as the [`Policy`](crate::Policy) of the [`Xdp`] says, and who goes last detaches it. That
 /// is [`leave`](Self::leave), or the drop of this value, whose errors go to the log. It counts for as long as this value
-/// exists; a process that is killed is noticed by the next that joins or leaves.
+/// exists; a process that is killed is noticed by the next that joins or leaves, and by
+/// [`Xdp::inventory`](crate::Xdp::inventory).
 ///
 /// ```no_run
 /// # use std::os::fd::AsFd;
