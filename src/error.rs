@@ -192,6 +192,25 @@ pub enum ErrorKind {
         message: String,
     },
 
+    /// The default AF_XDP program that is attached reads no packets of several fragments, and cannot be replaced by one that
+    /// does. Nothing was changed.
+    #[error(
+        "the default AF_XDP program (id {program}) reads no packets of several fragments, and cannot be replaced: {why}"
+    )]
+    NoFrags {
+        /// Its id.
+        program: u32,
+        /// Who depends on it, or why that is not known.
+        why: String,
+    },
+
+    /// The default AF_XDP program that is attached is of a version that we do not know.
+    #[error("the default AF_XDP program has protocol version {found}; only version 1 is known")]
+    DefaultProgramVersion {
+        /// Its version.
+        found: u32,
+    },
+
     /// What is attached is so in another mode than the one asked for.
     #[error("what is there is attached in {attached} mode, not {asked}")]
     ModeConflict {

@@ -1,7 +1,7 @@
 //! From an inventory to a plan. Pure.
 
 use super::inventory::{
-    Inventory, ScopeOwner, SeenChain, SeenInterface, SeenNetns, SeenPins, SeenProgram,
+    Inventory, ScopeOwner, SeenChain, SeenDefault, SeenInterface, SeenNetns, SeenPins, SeenProgram,
 };
 use super::plan::{Action, ChainAt, EmptyDispatcher, PlanLine, RecoveryPlan};
 use crate::dispatcher::SlotLink;
@@ -88,7 +88,14 @@ impl<'a> Planner<'a> {
             interface: interface.name.clone(),
         };
         let reason = match &interface.what {
-            SeenProgram::Chain(chain) => return self.chain(at, chain, lines),
+            SeenProgram::Chain(chain) => {
+                let before = lines.len();
+                self.chain(at.clone(), chain, lines);
+                return drop_defaults(&at, &interface.defaults, before, lines);
+            }
+            SeenProgram::Foreign { .. } if !interface.defaults.is_empty() => {
+                return lines.extend(interface.defaults.iter().map(|seen| alone(&at, seen)));
+            }
             SeenProgram::Foreign { name } => {
                 format!("program {name} (id {}) is part of no chain", interface.program)
             }
@@ -327,6 +334,39 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Takes default programs that nobody uses out of a chain that is not left alone.
+fn drop_defaults(at: &ChainAt, defaults: &[SeenDefault], from: usize, lines: &mut Vec<PlanLine>) {
+    let is_final =
+        |line: &PlanLine| matches!(line.action, Action::LeaveAlone { .. } | Action::Detach { .. });
+    let mut unused = defaults.iter().filter(|seen| seen.in_use.is_none()).peekable();
+    if unused.peek().is_none() || lines.iter().skip(from).any(is_final) {
+        return;
+    }
+    if matches!(lines.last(), Some(PlanLine { action: Action::Nothing { .. }, .. })) {
+        lines.pop();
+    }
+    lines.extend(unused.map(|seen| drop_default(at, seen)));
+}
+
+fn drop_default(at: &ChainAt, seen: &SeenDefault) -> PlanLine {
+    let reason = match seen.count {
+        Some(1..) => "those who counted as its users have died, and no socket is in its map",
+        Some(_) => "its last user has left, and died before it took it off",
+        None => "it has no users, and no socket is in its map",
+    };
+    line(Action::DropDefault { chain: at.clone(), program: seen.program }, reason.into())
+}
+
+/// What becomes of one that runs alone.
+fn alone(at: &ChainAt, seen: &SeenDefault) -> PlanLine {
+    match &seen.in_use {
+        None => drop_default(at, seen),
+        Some(who) => {
+            leave(at.place(), format!("default AF_XDP program {} is in use: {who}", seen.program))
+        }
+    }
+}
+
 fn slots_that(states: &[Slot], wanted: impl Fn(&Slot) -> bool) -> Vec<usize> {
     let slots = states.iter().enumerate().filter(|(_, state)| wanted(state));
     slots.map(|(slot, _)| slot).collect()
@@ -369,7 +409,8 @@ mod tests {
 
     fn seen(inode: u64, ifindex: u32, program: u32, what: SeenProgram) -> SeenNetns {
         let name = "eth0".to_owned();
-        let interface = SeenInterface { ifindex, name, mode: Mode::Native, program, what };
+        let (mode, defaults) = (Mode::Native, Vec::new());
+        let interface = SeenInterface { ifindex, name, mode, program, what, defaults };
         SeenNetns { id: netns(inode), label: format!("n{inode}"), interfaces: vec![interface] }
     }
 
@@ -590,6 +631,52 @@ mod tests {
         let mut second = whole();
         second.pins.push(SeenPins { slots: Vec::new(), ..pins("/bpf/xdp/dispatch-3-7", 7) });
         expect(&second, &["leave alone /bpf/xdp/dispatch-3-7: a second directory of dispatcher 7"]);
+    }
+
+    #[test]
+    fn default_programs_go_with_their_last_user() {
+        let seen = |count, in_use: Option<&str>| {
+            vec![SeenDefault { program: 70, count, in_use: in_use.map(str::to_owned) }]
+        };
+        let mut inventory = whole();
+        inventory.namespaces[0].interfaces[0].defaults = seen(Some(2), Some("a socket"));
+        expect(&inventory, &[]);
+        for (count, reason) in [
+            (Some(2), "have died, and no socket"),
+            (Some(0), "its last user has left"),
+            (None, "no users"),
+        ] {
+            inventory.namespaces[0].interfaces[0].defaults = seen(count, None);
+            let drop = "drop default program 70 of dispatcher 7 on eth0 (ifindex 3) in netns n5: ";
+            let lines = text(&inventory);
+            let words = lines[0].split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(
+                lines.len() == 1 && words.starts_with(drop) && words.contains(reason),
+                "{lines:?}"
+            );
+        }
+        // Not where the chain is left alone.
+        inventory.namespaces.push(attached(6, 3));
+        expect(&inventory, &["several interfaces have it", "several interfaces have it"]);
+        // Without a dispatcher.
+        let mut alone = seen_alone();
+        expect(
+            &alone,
+            &["leave alone eth0 (ifindex 2) in netns n8: default AF_XDP program 50 is in use: x"],
+        );
+        alone.namespaces[0].interfaces[0].defaults[0].in_use = None;
+        expect(
+            &alone,
+            &["drop default program 50 on eth0 (ifindex 2) in netns n8: those who counted"],
+        );
+    }
+
+    fn seen_alone() -> Inventory {
+        let foreign = SeenProgram::Foreign { name: "xsk_def_prog".into() };
+        let mut netns = seen(8, 2, 50, foreign);
+        let in_use = Some("x".to_owned());
+        netns.interfaces[0].defaults = vec![SeenDefault { program: 50, count: Some(1), in_use }];
+        Inventory { namespaces: vec![netns], ..Inventory::default() }
     }
 
     #[test]

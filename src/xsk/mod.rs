@@ -63,6 +63,7 @@
 
 mod capabilities;
 mod diag;
+pub(crate) mod program;
 mod refusal;
 pub(crate) mod ring;
 mod socket;
@@ -76,6 +77,7 @@ pub use capabilities::{
     Channels, DeviceCapabilities, QueueCounts, RxMetadataFeatures, XdpFeatures, XskFeatures,
 };
 pub use diag::{MemoryInfo, SocketInfo, SocketStatistics, UmemInfo, count_sockets_in, sockets_in};
+pub use program::{DefaultProgram, ProgramOptions};
 pub use refusal::{Refusal, Rejected};
 pub use ring::{
     Buffer, Completed, CompletionBatch, CompletionRing, FillBatch, FillRing, Fragments,

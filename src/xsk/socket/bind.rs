@@ -11,6 +11,7 @@ use crate::sys::xsk::{
     XDP_USE_NEED_WAKEUP, XDP_USE_SG,
 };
 use crate::xsk::capabilities::DeviceCapabilities;
+use crate::xsk::program::{DefaultProgram, ProgramOptions};
 use crate::xsk::ring::{CompletionRing, FillRing, RingMaker, RxRing, TxRing};
 use crate::xsk::socket_core::{Settings, SocketCore};
 use crate::xsk::umem::{Kind, Umem};
@@ -53,6 +54,7 @@ pub(super) fn bind<K: Kind>(
     }
     let kernel = Kernel::default();
     check_age(&kernel, umem, &wishes)?;
+    let program = join(interface, &wishes)?;
     let fd = match wishes.descriptor.take() {
         Some(given) => given,
         None => open(&kernel, interface)?,
@@ -70,7 +72,11 @@ pub(super) fn bind<K: Kind>(
         fill.never_bound(frames);
         return Err(error);
     }
-    let socket = bound(core, umem, interface, queue, &wishes, prefilled)?;
+    let mut socket = bound(core, umem, interface, queue, &wishes, prefilled)?;
+    if let Some(program) = &program {
+        program.insert(queue, socket.as_fd())?;
+    }
+    socket.program = program;
     let tx = tx.map(|tx| tx.with_max_fragments(socket.granted.max_fragments));
     remember(umem, &socket.core);
     Ok(Rings { socket, rx, tx, fill: Some(fill), completion: Some(completion) })
@@ -98,6 +104,12 @@ pub(super) fn share<K: Kind>(first: &Socket<K>, wishes: Wishes) -> Result<Rings<
     let tx = tx.map(|tx| tx.with_max_fragments(socket.granted.max_fragments));
     remember(umem, &socket.core);
     Ok(Rings { socket, rx, tx, fill: None, completion: None })
+}
+
+fn join(interface: &Interface, wishes: &Wishes) -> Result<Option<DefaultProgram>> {
+    let Some((xdp, mode)) = &wishes.program else { return Ok(None) };
+    let options = ProgramOptions { mode: *mode, multi_buffer: wishes.multi_buffer };
+    DefaultProgram::join(xdp, interface, &options).map(Some)
 }
 
 fn open(kernel: &Kernel, interface: &Interface) -> Result<OwnedFd> {
@@ -278,7 +290,8 @@ fn bound<K: Kind>(
         false => 1,
     };
     let granted = Granted { zero_copy, max_fragments, prefilled };
-    Ok(Socket { core, umem: umem.clone(), interface: interface.clone(), queue, granted })
+    let program = None;
+    Ok(Socket { program, core, umem: umem.clone(), interface: interface.clone(), queue, granted })
 }
 
 /// What the device takes without copies.
