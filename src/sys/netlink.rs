@@ -22,6 +22,7 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_XDP: u16 = 43;
@@ -72,6 +73,8 @@ pub(crate) struct LinkInfo {
     /// Queues that the device was made with, in use or not. `None` from a kernel without `CONFIG_RPS`.
     pub(crate) rx_queues: Option<u32>,
     pub(crate) tx_queues: Option<u32>,
+    /// That of its link layer, in as many bytes as that has.
+    pub(crate) address: Vec<u8>,
     pub(crate) xdp: XdpIds,
 }
 
@@ -200,6 +203,7 @@ fn link(body: &[u8]) -> Option<LinkInfo> {
     for (kind, payload) in Attributes(body.get(IFINFO..)?) {
         match kind {
             IFLA_IFNAME => info.name = string(payload),
+            IFLA_ADDRESS => info.address = payload.to_vec(),
             IFLA_NUM_RX_QUEUES => info.rx_queues = u32_at(payload, 0),
             IFLA_NUM_TX_QUEUES => info.tx_queues = u32_at(payload, 0),
             IFLA_XDP => info.xdp = xdp_ids(payload),
