@@ -57,7 +57,7 @@ pub(super) fn bind<K: Kind>(
         None => open(&kernel, interface)?,
     };
     let settings = settings(umem, &wishes);
-    let core = Arc::new(SocketCore::new(fd, kernel, settings));
+    let core = Arc::new(SocketCore::new(fd, kernel, settings, umem.owner()));
     let maker = RingMaker::new(&core, umem)?;
     let mut fill = maker.fill(wishes.fill)?;
     let completion = maker.completion(wishes.completion)?;
@@ -82,7 +82,7 @@ pub(super) fn share<K: Kind>(first: &Socket<K>, wishes: Wishes) -> Result<Rings<
     let (umem, interface, queue) = (&first.umem, &first.interface, first.queue);
     let kernel = Kernel::default();
     let fd = open(&kernel, interface)?;
-    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings));
+    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings, umem.owner()));
     let maker = RingMaker::new(&core, umem)?;
     let wishes = Wishes { multi_buffer: first.core.settings.flags & XDP_USE_SG != 0, ..wishes };
     let (rx, tx) = ends(&maker, &wishes)?;

@@ -121,8 +121,8 @@ impl<K: Kind> Umem<K> {
 
     /// Takes back what sockets that are closed had in the kernel's hands; how many frames.
     ///
-    /// Only when no ring of this UMEM is left and the program holds no frame, since only then it is known which those
-    /// are. Else nothing is done.
+    /// Only when no socket and no ring of this UMEM is left and the program holds no frame, since only then it is known
+    /// which those are. Else nothing is done.
     pub fn reclaim(&self) -> u64 {
         self.owner.reclaim()
     }
