@@ -19,7 +19,7 @@ pub enum Chunks {
     /// A power of two, from 2048 bytes to a page. The kernel finds the start of a chunk by itself.
     #[default]
     Aligned,
-    /// Any size from 2048 bytes to a page. In the rings an address carries the offset into its chunk (in its upper 16 bits).
+    /// Any even size from 2048 bytes to a page. In the rings an address carries the offset into its chunk (in its upper 16 bits).
     Unaligned,
 }
 
@@ -38,6 +38,13 @@ pub enum UmemRule {
     /// Aligned chunks only.
     #[error("a chunk of {chunk_size} bytes is no power of two; unaligned chunks can have any size")]
     ChunkPowerOfTwo {
+        /// Bytes that were asked for.
+        chunk_size: u32,
+    },
+    /// Unaligned chunks too. A frame would begin at an odd address, and newer kernels (6.18 was seen to) clear the lowest
+    /// bit of an address in the completion ring.
+    #[error("a chunk of {chunk_size} bytes has an odd size")]
+    ChunkOdd {
         /// Bytes that were asked for.
         chunk_size: u32,
     },
@@ -120,6 +127,9 @@ impl Geometry {
         }
         if self.chunks == Chunks::Aligned && !chunk_size.is_power_of_two() {
             return Err(UmemRule::ChunkPowerOfTwo { chunk_size });
+        }
+        if !chunk_size.is_multiple_of(2) {
+            return Err(UmemRule::ChunkOdd { chunk_size });
         }
         if headroom >= chunk_size - XDP_PACKET_HEADROOM {
             return Err(UmemRule::Headroom { headroom, chunk_size });
@@ -216,6 +226,8 @@ mod tests {
         }
         let rule = UmemRule::ChunkPowerOfTwo { chunk_size: 3000 };
         assert_eq!(geometry(Chunks::Aligned, 3000).check(4096), Err(rule));
+        let rule = UmemRule::ChunkOdd { chunk_size: 3001 };
+        assert_eq!(geometry(Chunks::Unaligned, 3001).check(4096), Err(rule));
         let rule = UmemRule::Headroom { headroom: 3840, chunk_size: 4096 };
         assert_eq!(Geometry { headroom: 3840, ..good }.check(4096), Err(rule));
         assert_eq!(Geometry { headroom: 3839, ..good }.check(4096), Ok(()));

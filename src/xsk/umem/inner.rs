@@ -7,8 +7,10 @@
 //! them is dropped; and if one was forgotten (`mem::forget`), never.
 
 use super::geometry::{Geometry, Place};
+use crate::sys::Kernel;
 use crate::sys::mmap::Mapping;
 use crate::xsk::socket_core::SocketCore;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -190,6 +192,16 @@ impl Inner {
         u64::try_from(traffic.settled + live).unwrap_or(0)
     }
 
+    /// A descriptor of a socket can have been duplicated, and then the kernel still receives into the old pages. Raw memory
+    /// is not exchanged: who gave it has promised to wait.
+    fn renew(&self) -> io::Result<()> {
+        match &self.memory {
+            // SAFETY: called when there is no token for a frame, and those are the only ways to the memory.
+            Memory::Owned(mapping) => unsafe { Kernel::default().renew(mapping) },
+            Memory::Raw(_) => Ok(()),
+        }
+    }
+
     pub(crate) fn census(&self) -> FrameCensus {
         let in_kernel = self.in_kernel();
         let state = self.state();
@@ -206,6 +218,10 @@ impl Inner {
         let settled = u64::try_from(traffic.settled).unwrap_or(0);
         let known = state.free.len() as u64 + settled + state.written_off;
         if traffic.sockets != 0 || known != u64::from(self.geometry.frames) {
+            return 0;
+        }
+        if let Err(error) = self.renew() {
+            log::debug!(target: "oxdp::xsk", "the frames of a UMEM cannot be taken back: {error}");
             return 0;
         }
         traffic.settled = 0;
