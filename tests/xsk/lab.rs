@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{
     BindMode, Bound, Exclusive, Kind, Packet, RxRing, Socket, SocketBuilder, TxRing, Umem,
 };
+use std::time::Duration;
 use oxdp::{ErrorKind, Interface, Mode, Policy, Program, Select, Xdp};
 
 /// Names of the ends.
@@ -13,6 +14,9 @@ pub(crate) const NEAR: &str = "near";
 pub(crate) const FAR: &str = "far";
 /// What is sent before anything is waited for; the wire loses packets when 256 are in it.
 pub(crate) const WINDOW: usize = 32;
+
+/// How long a queue is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two namespaces, a wire between them, and at each end a program that hands what comes to a socket.
 #[derive(Debug)]
@@ -112,10 +116,10 @@ pub(crate) fn program(file: &str, function: &str) -> Result<Program> {
 /// A builder of a socket that sends and receives.
 pub(crate) type Duplex<K = Exclusive> = SocketBuilder<K, RxRing<K>, TxRing<K>>;
 
-/// With rings of 256 slots, and copies.
+/// With rings of 256 slots, and copies. A busy machine can take longer than usual to let go of a queue.
 pub(crate) fn duplex<K: Kind>(umem: &Umem<K>, interface: &Interface, queue: u32) -> Duplex<K> {
     let builder = Socket::builder(umem, interface, queue).rx(256).tx(256);
-    builder.fill(256).completion(256).mode(BindMode::Copy)
+    builder.fill(256).completion(256).mode(BindMode::Copy).bind_retry(PATIENCE)
 }
 
 pub(crate) fn umem(frames: u32) -> Result<Umem> {
@@ -283,7 +287,7 @@ pub(crate) fn completed<K: Kind>(from: &mut Bound<K>, wanted: usize) -> Result<(
 
 /// Waits until nothing comes any more, for a moment: what is counted then has come.
 pub(crate) fn quiet() {
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50));
 }
 
 /// The feature and the version that an error names, of something that the kernel is too old for.

@@ -12,7 +12,7 @@ use crate::sys::xsk::{
 };
 use crate::xsk::ring::{CompletionRing, FillRing, RingMaker, RxRing, TxRing};
 use crate::xsk::socket_core::{Settings, SocketCore};
-use crate::xsk::umem::{Kind, Umem};
+use crate::xsk::umem::{Geometry, Kind, Umem, UmemRule};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
@@ -198,7 +198,9 @@ fn attach<K: Kind>(
             Err(error) => log::debug!(target: "oxdp::xsk", "{} cannot share: {error}", object()),
         }
     }
-    register(core, umem).during("register a UMEM for", object())?;
+    register(core, umem)
+        .map_err(|error| unregistered(error, umem))
+        .during("register a UMEM for", object())?;
     let address = Address::new(core.settings.flags, interface.index(), queue);
     bind_patiently(core, &address, patience)
         .map_err(|error| refused(error, core))
@@ -275,6 +277,22 @@ fn bound<K: Kind>(
     Ok(Socket { core, umem: umem.clone(), interface: interface.clone(), queue, granted })
 }
 
+/// What a registration means by its errno; net/xdp/xdp_umem.c.
+fn unregistered<K: Kind>(source: io::Error, umem: &Umem<K>) -> ErrorKind {
+    let geometry = &umem.owner().geometry;
+    match source.raw_os_error() {
+        Some(libc::EINVAL) if geometry.is_tight() => {
+            let Geometry { headroom, chunk_size, .. } = *geometry;
+            UmemRule::Headroom { headroom, chunk_size }.into()
+        }
+        Some(libc::ENOBUFS) => {
+            let message = "no more memory can be locked: RLIMIT_MEMLOCK".into();
+            ErrorKind::Os { source, message }
+        }
+        _ => source.into(),
+    }
+}
+
 /// What bind(2) means by its errno here; net/xdp/xsk.c and net/xdp/xsk_buff_pool.c.
 fn refused(source: io::Error, core: &SocketCore) -> ErrorKind {
     let message = match source.raw_os_error() {
@@ -291,7 +309,6 @@ fn refused(source: io::Error, core: &SocketCore) -> ErrorKind {
         }
         Some(libc::EINVAL) => "no such queue",
         Some(libc::EPERM) => "not allowed",
-        Some(libc::ENOBUFS) => "no more memory can be locked: RLIMIT_MEMLOCK",
         _ => "",
     };
     ErrorKind::Os { source, message: message.into() }

@@ -8,6 +8,8 @@ pub const XDP_PACKET_HEADROOM: u32 = 256;
 pub const MIN_CHUNK_SIZE: u32 = 2048;
 /// Where the offset is in an address of an unaligned chunk; `XSK_UNALIGNED_BUF_OFFSET_SHIFT`.
 const OFFSET_SHIFT: u32 = 48;
+/// What newer kernels want to be left of a chunk behind both headrooms, where a cache line has 64 bytes.
+const MIN_ROOM: u32 = 448;
 const BASE_MASK: u64 = (1 << OFFSET_SHIFT) - 1;
 /// `xsk_tx_metadata` since kernel 6.15 (with launch time).
 pub(crate) const TX_METADATA_SIZE: u32 = 24;
@@ -48,9 +50,10 @@ pub enum UmemRule {
         /// Bytes that were asked for.
         chunk_size: u32,
     },
-    /// The kernel's own headroom and the caller's must leave something of the chunk.
+    /// The kernel's own headroom and the caller's must leave something of the chunk: a byte, and in
+    /// kernels since 2026 (6.1.y and 6.18.y were seen to) 448: `skb_shared_info`, and a packet of 128.
     #[error(
-        "a headroom of {headroom} bytes and the kernel's {XDP_PACKET_HEADROOM} leave nothing of a chunk of {chunk_size}"
+        "a headroom of {headroom} bytes and the kernel's {XDP_PACKET_HEADROOM} leave too little of a chunk of {chunk_size}"
     )]
     Headroom {
         /// Bytes that were asked for.
@@ -144,6 +147,11 @@ impl Geometry {
             return Err(UmemRule::TooMuch { frames: frames as usize, chunk_size });
         }
         Ok(())
+    }
+
+    /// Whether only older kernels take such a headroom.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.headroom > self.chunk_size - XDP_PACKET_HEADROOM - MIN_ROOM
     }
 
     /// Bytes in all.
