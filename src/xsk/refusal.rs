@@ -27,6 +27,10 @@ pub enum Refusal {
     /// The UMEM has a place for metadata before each packet to send, and this one begins too early in its frame.
     #[error("no room for TX metadata before the packet")]
     NoRoomForMetadata,
+    /// TX metadata for a packet that begins at an odd address: kernels since 6.18 clear the lowest bit of the address when
+    /// they give the frame back, and the metadata would be looked for in the wrong place.
+    #[error("TX metadata needs a packet that begins at an even address")]
+    OddAddress,
     /// More fragments than a packet can have.
     #[error("more fragments than the socket takes")]
     TooManyFragments,

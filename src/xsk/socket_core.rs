@@ -4,8 +4,10 @@
 
 use crate::sys::Kernel;
 use crate::sys::xsk::RingKind;
+use crate::xsk::umem::inner::{OpenSocket, Owner};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A socket that is bound; closed with the last of its rings.
@@ -15,6 +17,8 @@ pub(crate) struct SocketCore {
     pub(crate) kernel: Kernel,
     pub(crate) settings: Settings,
     is_gone: AtomicBool,
+    // After the descriptor, which is closed before it.
+    _open: OpenSocket,
 }
 
 /// What sockets must agree on to share what one of them has registered.
@@ -39,8 +43,14 @@ pub enum Wake {
 }
 
 impl SocketCore {
-    pub(crate) fn new(fd: OwnedFd, kernel: Kernel, settings: Settings) -> Self {
-        Self { fd, kernel, settings, is_gone: AtomicBool::new(false) }
+    pub(crate) fn new(
+        fd: OwnedFd,
+        kernel: Kernel,
+        settings: Settings,
+        owner: &Arc<Owner>,
+    ) -> Self {
+        let is_gone = AtomicBool::new(false);
+        Self { fd, kernel, settings, is_gone, _open: OpenSocket::new(owner) }
     }
 
     /// An error if the device has gone. The kernel tells it once, so it is remembered.

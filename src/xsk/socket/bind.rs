@@ -14,7 +14,7 @@ use crate::xsk::capabilities::DeviceCapabilities;
 use crate::xsk::program::{DefaultProgram, ProgramOptions};
 use crate::xsk::ring::{CompletionRing, FillRing, RingMaker, RxRing, TxRing};
 use crate::xsk::socket_core::{Settings, SocketCore};
-use crate::xsk::umem::{Kind, Umem};
+use crate::xsk::umem::{Geometry, Kind, Umem, UmemRule};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
@@ -60,7 +60,7 @@ pub(super) fn bind<K: Kind>(
         None => open(&kernel, interface)?,
     };
     let settings = settings(umem, &wishes);
-    let core = Arc::new(SocketCore::new(fd, kernel, settings));
+    let core = Arc::new(SocketCore::new(fd, kernel, settings, umem.owner()));
     let maker = RingMaker::new(&core, umem)?;
     let mut fill = maker.fill(wishes.fill)?;
     let completion = maker.completion(wishes.completion)?;
@@ -90,7 +90,7 @@ pub(super) fn share<K: Kind>(first: &Socket<K>, wishes: Wishes) -> Result<Rings<
     let (umem, interface, queue) = (&first.umem, &first.interface, first.queue);
     let kernel = Kernel::default();
     let fd = open(&kernel, interface)?;
-    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings));
+    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings, umem.owner()));
     let maker = RingMaker::new(&core, umem)?;
     let wishes = Wishes { multi_buffer: first.core.settings.flags & XDP_USE_SG != 0, ..wishes };
     let (rx, tx) = ends(&maker, &wishes)?;
@@ -212,7 +212,9 @@ fn attach<K: Kind>(
             Err(error) => log::debug!(target: "oxdp::xsk", "{} cannot share: {error}", object()),
         }
     }
-    register(core, umem).during("register a UMEM for", object())?;
+    register(core, umem)
+        .map_err(|error| unregistered(error, umem))
+        .during("register a UMEM for", object())?;
     let address = Address::new(core.settings.flags, interface.index(), queue);
     bind_patiently(core, &address, patience)
         .map_err(|error| refused(error, core))
@@ -300,6 +302,22 @@ fn device_fragments(interface: &Interface) -> Result<u32> {
     Ok(segments.map_or(1, |segments| segments.clamp(1, MAX_FRAGMENTS)))
 }
 
+/// What a registration means by its errno; net/xdp/xdp_umem.c.
+fn unregistered<K: Kind>(source: io::Error, umem: &Umem<K>) -> ErrorKind {
+    let geometry = &umem.owner().geometry;
+    match source.raw_os_error() {
+        Some(libc::EINVAL) if geometry.is_tight() => {
+            let Geometry { headroom, chunk_size, .. } = *geometry;
+            UmemRule::Headroom { headroom, chunk_size }.into()
+        }
+        Some(libc::ENOBUFS) => {
+            let message = "no more memory can be locked: RLIMIT_MEMLOCK".into();
+            ErrorKind::Os { source, message }
+        }
+        _ => source.into(),
+    }
+}
+
 /// What bind(2) means by its errno here; net/xdp/xsk.c and net/xdp/xsk_buff_pool.c.
 fn refused(source: io::Error, core: &SocketCore) -> ErrorKind {
     let message = match source.raw_os_error() {
@@ -316,7 +334,6 @@ fn refused(source: io::Error, core: &SocketCore) -> ErrorKind {
         }
         Some(libc::EINVAL) => "no such queue",
         Some(libc::EPERM) => "not allowed",
-        Some(libc::ENOBUFS) => "no more memory can be locked: RLIMIT_MEMLOCK",
         _ => "",
     };
     ErrorKind::Os { source, message: message.into() }

@@ -8,6 +8,8 @@ pub const XDP_PACKET_HEADROOM: u32 = 256;
 pub const MIN_CHUNK_SIZE: u32 = 2048;
 /// Where the offset is in an address of an unaligned chunk; `XSK_UNALIGNED_BUF_OFFSET_SHIFT`.
 const OFFSET_SHIFT: u32 = 48;
+/// What newer kernels want to be left of a chunk behind both headrooms, where a cache line has 64 bytes.
+const MIN_ROOM: u32 = 448;
 const BASE_MASK: u64 = (1 << OFFSET_SHIFT) - 1;
 /// `xsk_tx_metadata` since kernel 6.15 (with launch time).
 pub(crate) const TX_METADATA_SIZE: u32 = 24;
@@ -19,7 +21,7 @@ pub enum Chunks {
     /// A power of two, from 2048 bytes to a page. The kernel finds the start of a chunk by itself.
     #[default]
     Aligned,
-    /// Any size from 2048 bytes to a page. In the rings an address carries the offset into its chunk (in its upper 16 bits).
+    /// Any even size from 2048 bytes to a page. In the rings an address carries the offset into its chunk (in its upper 16 bits).
     Unaligned,
 }
 
@@ -41,9 +43,17 @@ pub enum UmemRule {
         /// Bytes that were asked for.
         chunk_size: u32,
     },
-    /// The kernel's own headroom and the caller's must leave something of the chunk.
+    /// Unaligned chunks too. A frame would begin at an odd address, and newer kernels (6.18 was seen to) clear the lowest
+    /// bit of an address in the completion ring.
+    #[error("a chunk of {chunk_size} bytes has an odd size")]
+    ChunkOdd {
+        /// Bytes that were asked for.
+        chunk_size: u32,
+    },
+    /// The kernel's own headroom and the caller's must leave something of the chunk: a byte, and in
+    /// kernels since 2026 (6.1.y and 6.18.y were seen to) 448: `skb_shared_info`, and a packet of 128.
     #[error(
-        "a headroom of {headroom} bytes and the kernel's {XDP_PACKET_HEADROOM} leave nothing of a chunk of {chunk_size}"
+        "a headroom of {headroom} bytes and the kernel's {XDP_PACKET_HEADROOM} leave too little of a chunk of {chunk_size}"
     )]
     Headroom {
         /// Bytes that were asked for.
@@ -121,6 +131,9 @@ impl Geometry {
         if self.chunks == Chunks::Aligned && !chunk_size.is_power_of_two() {
             return Err(UmemRule::ChunkPowerOfTwo { chunk_size });
         }
+        if !chunk_size.is_multiple_of(2) {
+            return Err(UmemRule::ChunkOdd { chunk_size });
+        }
         if headroom >= chunk_size - XDP_PACKET_HEADROOM {
             return Err(UmemRule::Headroom { headroom, chunk_size });
         }
@@ -134,6 +147,11 @@ impl Geometry {
             return Err(UmemRule::TooMuch { frames: frames as usize, chunk_size });
         }
         Ok(())
+    }
+
+    /// Whether only older kernels take such a headroom.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.headroom > self.chunk_size - XDP_PACKET_HEADROOM - MIN_ROOM
     }
 
     /// Bytes in all.
@@ -216,6 +234,8 @@ mod tests {
         }
         let rule = UmemRule::ChunkPowerOfTwo { chunk_size: 3000 };
         assert_eq!(geometry(Chunks::Aligned, 3000).check(4096), Err(rule));
+        let rule = UmemRule::ChunkOdd { chunk_size: 3001 };
+        assert_eq!(geometry(Chunks::Unaligned, 3001).check(4096), Err(rule));
         let rule = UmemRule::Headroom { headroom: 3840, chunk_size: 4096 };
         assert_eq!(Geometry { headroom: 3840, ..good }.check(4096), Err(rule));
         assert_eq!(Geometry { headroom: 3839, ..good }.check(4096), Ok(()));

@@ -7,8 +7,10 @@
 //! them is dropped; and if one was forgotten (`mem::forget`), never.
 
 use super::geometry::{Geometry, Place};
+use crate::sys::Kernel;
 use crate::sys::mmap::Mapping;
 use crate::xsk::socket_core::SocketCore;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -59,6 +61,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Traffic {
     rings: Vec<Arc<RingCount>>,
+    /// Sockets that are not closed yet.
+    sockets: usize,
     /// Of rings that are no more: frames given to the kernel less those it gave back.
     settled: i64,
 }
@@ -158,6 +162,15 @@ impl Inner {
         }
     }
 
+    /// A socket that may get frames, until [`close_socket`](Self::close_socket).
+    fn open_socket(&self) {
+        self.traffic().sockets += 1;
+    }
+
+    fn close_socket(&self) {
+        self.traffic().sockets -= 1;
+    }
+
     /// Begins to count for a ring.
     pub(crate) fn count_ring(&self) -> Arc<RingCount> {
         let count = Arc::new(RingCount::default());
@@ -179,6 +192,16 @@ impl Inner {
         u64::try_from(traffic.settled + live).unwrap_or(0)
     }
 
+    /// A descriptor of a socket can have been duplicated, and then the kernel still receives into the old pages. Raw memory
+    /// is not exchanged: who gave it has promised to wait.
+    fn renew(&self) -> io::Result<()> {
+        match &self.memory {
+            // SAFETY: called when there is no token for a frame, and those are the only ways to the memory.
+            Memory::Owned(mapping) => unsafe { Kernel::default().renew(mapping) },
+            Memory::Raw(_) => Ok(()),
+        }
+    }
+
     pub(crate) fn census(&self) -> FrameCensus {
         let in_kernel = self.in_kernel();
         let state = self.state();
@@ -188,13 +211,17 @@ impl Inner {
         FrameCensus { total, free, in_kernel, written_off, held }
     }
 
-    /// If no ring is left and no frame is in the program's hands: takes back all that the kernel had. How many.
+    /// If no socket is open and no frame is in the program's hands: takes back all that the kernel had. How many.
     pub(crate) fn reclaim(&self) -> u64 {
         let mut traffic = self.traffic();
         let mut state = self.state();
         let settled = u64::try_from(traffic.settled).unwrap_or(0);
         let known = state.free.len() as u64 + settled + state.written_off;
-        if !traffic.rings.is_empty() || known != u64::from(self.geometry.frames) {
+        if traffic.sockets != 0 || known != u64::from(self.geometry.frames) {
+            return 0;
+        }
+        if let Err(error) = self.renew() {
+            log::debug!(target: "oxdp::xsk", "the frames of a UMEM cannot be taken back: {error}");
             return 0;
         }
         traffic.settled = 0;
@@ -224,6 +251,23 @@ impl Owner {
     #[inline]
     pub(crate) fn pointer(&self) -> NonNull<Inner> {
         self.0
+    }
+}
+
+/// Says that a socket is open; to be dropped after its descriptor.
+#[derive(Debug)]
+pub(crate) struct OpenSocket(Arc<Owner>);
+
+impl OpenSocket {
+    pub(crate) fn new(owner: &Arc<Owner>) -> Self {
+        owner.open_socket();
+        Self(owner.clone())
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.0.close_socket();
     }
 }
 

@@ -78,9 +78,12 @@ impl<K: Kind> Packet<K> {
     ///
     /// # Errors
     /// [`Refusal::NoRoomForMetadata`] if the UMEM has no [place](super::UmemBuilder::tx_metadata) for it, or the packet begins too
-    /// early in its frame; [`Refusal::BadDescriptor`].
+    /// early in its frame; [`Refusal::OddAddress`]; [`Refusal::BadDescriptor`].
     pub fn set_tx_metadata(&mut self, metadata: &TxMetadata) -> Result<(), Refusal> {
         let at = self.tx_metadata_place()?.ok_or(Refusal::NoRoomForMetadata)?;
+        if !at.offset.is_multiple_of(2) {
+            return Err(Refusal::OddAddress);
+        }
         let first = self.inner().pointer(at);
         for (index, byte) in metadata.bytes().into_iter().enumerate() {
             // SAFETY: the UMEM's metadata is at least as long, and before the packet within its frame.

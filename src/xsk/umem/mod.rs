@@ -121,8 +121,10 @@ impl<K: Kind> Umem<K> {
 
     /// Takes back what sockets that are closed had in the kernel's hands; how many frames.
     ///
-    /// Only when no ring of this UMEM is left and the program holds no frame, since only then it is known which those
-    /// are. Else nothing is done.
+    /// Only when no socket and no ring of this UMEM is left and the program holds no frame, since only then it is known
+    /// which those are. Else nothing is done. The memory is exchanged for fresh pages then, since a descriptor that was
+    /// duplicated keeps a socket bound; huge pages can be exchanged since kernel 5.18 (and are not taken back before), and
+    /// memory that is a file's or was given stays as it is.
     pub fn reclaim(&self) -> u64 {
         self.owner.reclaim()
     }
@@ -163,7 +165,7 @@ impl UmemBuilder {
         self
     }
 
-    /// Bytes of a frame: from 2048 to a page, and a power of two if chunks are aligned.
+    /// Bytes of a frame: from 2048 to a page, even, and a power of two if chunks are aligned.
     #[must_use]
     pub fn chunk_size(mut self, bytes: u32) -> Self {
         self.geometry.chunk_size = bytes;

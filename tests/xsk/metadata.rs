@@ -1,0 +1,239 @@
+//! What stands before packets: from the XDP program for who receives, and from who sends for the device.
+
+use crate::lab::{
+    Lab, Plan, Wire, completed, duplex, flush, packets, reclaimed, send, take, too_old, umem,
+};
+use crate::support::kernel;
+use crate::support::lab::soon;
+use anyhow::{Context, Result, ensure};
+use oxdp::xsk::{Packet, Refusal, RxMetadata, TxMetadata, Umem};
+
+/// As tests/bpf/xsk_redirect.c has it.
+#[derive(Debug, PartialEq)]
+struct Mark {
+    length: u32,
+}
+
+impl RxMetadata for Mark {
+    const LENGTH: u32 = 8;
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        (word(4)? == 0x6f78_6470).then_some(Self { length: word(0)? })
+    }
+}
+
+fn one(wire: &mut Wire) -> Result<Packet> {
+    let mut got = None;
+    ensure!(soon(|| {
+        got = wire.near.rx.peek(1)?.next();
+        Ok(got.is_some())
+    })?);
+    got.context("a packet")
+}
+
+#[test]
+fn what_the_program_writes_is_before_the_packet() -> Result<()> {
+    let lab = Lab::with(Plan { program: "xsk_mark", ..Plan::default() })?;
+    let mut wire = Wire::over(lab, umem(1024)?, |builder| builder)?;
+    for length in [60, 61, 1000] {
+        send(&mut wire.far, &packets(1, length))?;
+        let packet = one(&mut wire)?;
+        ensure!(packet.data()? == packets(1, length)[0]);
+        let mark = packet.rx_metadata::<Mark>()?;
+        ensure!(mark == Some(Mark { length: u32::try_from(length)? }), "{mark:?}");
+        completed(&mut wire.far, 1)?;
+    }
+    wire.end()
+}
+
+/// Whatever else is there is not taken for it.
+#[test]
+fn metadata_that_nobody_wrote_is_none() -> Result<()> {
+    let mut wire = Wire::new()?;
+    send(&mut wire.far, &packets(1, 60))?;
+    let mut packet = one(&mut wire)?;
+    ensure!(packet.rx_metadata::<Mark>()?.is_none());
+    // No room.
+    let front = packet.headroom()?;
+    packet.extend_front(front - 7)?;
+    ensure!(packet.rx_metadata::<Mark>()?.is_none());
+    drop(packet);
+    completed(&mut wire.far, 1)?;
+    wire.end()
+}
+
+/// Before the first fragment.
+#[test]
+fn packets_of_fragments_have_metadata_too() -> Result<()> {
+    if kernel()? < (6, 6) {
+        let (lab, umem) = (Lab::new()?, umem(256)?);
+        let error = duplex(&umem, &lab.near, 0).multi_buffer(true).bind().unwrap_err();
+        ensure!(too_old(error.kind()) == Some("6.6"), "{error}");
+        return Ok(());
+    }
+    let plan =
+        Plan { object: "xsk_change.o", program: "xsk_mark_frags", ..Plan::fragments() };
+    let mut wire = Wire::over(Lab::with(plan)?, umem(1024)?, |builder| builder.multi_buffer(true))?;
+    let mut fragments = Vec::new();
+    for bytes in packets(3, 3000) {
+        fragments.push(wire.umem.frame().context("a frame")?.into_packet_of(&bytes)?);
+    }
+    let mut batch = wire.far.tx.reserve(3)?;
+    batch.push_fragments(fragments)?;
+    batch.commit();
+    flush(&wire.far)?;
+    let mut got = Vec::new();
+    ensure!(soon(|| {
+        got.extend(wire.near.rx.packets(1)?);
+        Ok(!got.is_empty())
+    })?);
+    let first = &got[0][0];
+    let mark = first.rx_metadata::<Mark>()?.context("a mark")?;
+    // What was linear when the program ran; the kernel cuts it to frames as it likes.
+    ensure!(mark.length >= 14 && got[0].iter().map(Packet::len).sum::<u32>() == 9000, "{mark:?}");
+    ensure!(got[0].len() >= 3 && first.headroom()? == 256);
+    drop(got);
+    completed(&mut wire.far, 3)?;
+    wire.end()
+}
+
+/// A lab whose UMEM has room for TX metadata; `None` on a kernel that is too old, which has said so.
+fn sending() -> Result<Option<Wire>> {
+    let umem = Umem::builder().frames(1024).tx_metadata(24).build()?;
+    ensure!(umem.tx_metadata_length() == 24);
+    let lab = Lab::new()?;
+    if kernel()? < (6, 8) {
+        let error = duplex(&umem, &lab.far, 0).bind().unwrap_err();
+        ensure!(too_old(error.kind()) == Some("6.8"), "{error}");
+        let plain = crate::lab::umem(256)?;
+        let error = duplex(&plain, &lab.far, 0).software_checksum(true).bind().unwrap_err();
+        ensure!(too_old(error.kind()) == Some("6.8"), "{error}");
+        return Ok(None);
+    }
+    Ok(Some(Wire::over(lab, umem, |builder| builder.software_checksum(true))?))
+}
+
+fn push(wire: &mut Wire, packet: Packet) -> Result<()> {
+    let mut batch = wire.far.tx.reserve(1)?;
+    batch.push(packet)?;
+    ensure!(batch.commit() == 1);
+    flush(&wire.far)
+}
+
+/// Sixteen-bit words, added in ones' complement.
+fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | *word.get(1).unwrap_or(&0) as u32);
+    let sum = words.fold(0, |sum, word| sum + word);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[test]
+fn the_kernel_computes_checksums_in_software() -> Result<()> {
+    let Some(mut wire) = sending()? else { return Ok(()) };
+    for length in [60, 61, 1400] {
+        let mut bytes = packets(1, length).remove(0);
+        // Where UDP has its checksum; the sum of a pseudo header stands there.
+        let (start, offset) = (34, 6);
+        bytes[start + offset..start + offset + 2].copy_from_slice(&[0x12, 0x34]);
+        let mut packet = wire.umem.frame().context("a frame")?.into_packet_of(&bytes)?;
+        ensure!(packet.headroom()? == 24);
+        packet.set_tx_metadata(&TxMetadata::new().checksum(start as u16, offset as u16))?;
+        push(&mut wire, packet)?;
+        let mut expected = bytes.clone();
+        let checksum = !sum(&bytes[start..]);
+        expected[start + offset..start + offset + 2].copy_from_slice(&checksum.to_be_bytes());
+        let got = one(&mut wire)?;
+        ensure!(got.data()? == expected, "{length}: {:?}, not {expected:?}", got.data()?);
+        completed(&mut wire.far, 1)?;
+    }
+    // What asks for nothing is not touched.
+    wire.works(&packets(10, 100))?;
+    wire.end()
+}
+
+#[test]
+fn the_kernel_tells_when_a_packet_was_sent() -> Result<()> {
+    let Some(mut wire) = sending()? else { return Ok(()) };
+    let mut before = 0;
+    for _ in 0..3 {
+        let mut packet =
+            wire.umem.frame().context("a frame")?.into_packet_of(&packets(1, 60)[0])?;
+        packet.set_tx_metadata(&TxMetadata::new().timestamp())?;
+        push(&mut wire, packet)?;
+        drop(one(&mut wire)?);
+        let mut stamp = 0;
+        ensure!(soon(|| {
+            let Some(completed) = wire.far.completion.peek(1)?.next() else { return Ok(false) };
+            stamp = completed.tx_timestamp()?;
+            Ok(true)
+        })?);
+        ensure!(stamp > before, "{stamp} after {before}");
+        before = stamp;
+    }
+    wire.end()
+}
+
+/// Without a place for it, or before a packet that begins too early or at an odd address.
+#[test]
+fn metadata_needs_its_place() -> Result<()> {
+    let Some(mut wire) = sending()? else { return Ok(()) };
+    let no_room = Err(Refusal::NoRoomForMetadata);
+    let metadata = TxMetadata::new().timestamp();
+    let frame = || wire.umem.frame().context("a frame");
+    let mut early = frame()?.into_packet_at(16, 60)?;
+    ensure!(early.set_tx_metadata(&metadata) == no_room);
+    let mut batch = wire.far.tx.reserve(1)?;
+    // Every packet must leave the place free.
+    let rejected = batch.push(early).unwrap_err();
+    ensure!(Err(rejected.refusal) == no_room);
+    drop((batch, rejected));
+    let mut odd = frame()?.into_packet_at(25, 60)?;
+    ensure!(odd.set_tx_metadata(&metadata) == Err(Refusal::OddAddress));
+    drop(odd);
+    let plain = umem(16)?;
+    let mut packet = plain.frame().context("a frame")?.into_packet_at(100, 60)?;
+    ensure!(packet.set_tx_metadata(&metadata) == no_room);
+    drop(packet);
+    wire.works(&packets(3, 60))?;
+    wire.end()
+}
+
+/// Since 6.15. veth has no launch time, and sends at once; older kernels do not know the flag, and drop the packet.
+#[test]
+fn a_launch_time_is_for_devices_that_have_it() -> Result<()> {
+    let Some(mut wire) = sending()? else { return Ok(()) };
+    let mut packet = wire.umem.frame().context("a frame")?.into_packet_of(&packets(1, 60)[0])?;
+    packet.set_tx_metadata(&TxMetadata::new().launch_time(1))?;
+    push(&mut wire, packet)?;
+    let came = soon(|| Ok(take(&mut wire.near)? == packets(1, 60)))?;
+    let knows = kernel()? >= (6, 15);
+    ensure!(came == knows, "{:?}", wire.far.socket.statistics()?);
+    ensure!(soon(|| Ok(!knows || wire.far.completion.drain(&mut wire.umem.cache())? == 1))?);
+    wire.end()
+}
+
+/// Sockets that compute checksums and those that do not have the same memory.
+#[test]
+fn sockets_with_and_without_checksums_share_a_umem() -> Result<()> {
+    let Some(wire) = sending()? else { return Ok(()) };
+    let Wire { near, far, umem, lab } = wire;
+    drop((near, far));
+    reclaimed(&umem)?;
+    let near = duplex(&umem, &lab.near, 0).bind()?;
+    let far = duplex(&umem, &lab.far, 0).software_checksum(true).bind()?;
+    lab.near_program.map("xsks")?.set_socket(0, &near.socket)?;
+    lab.far_program.map("xsks")?.set_socket(0, &far.socket)?;
+    let mut wire = Wire { near, far, umem, lab };
+    wire.works(&packets(10, 60))?;
+    wire.end()
+}
+
+#[test]
+fn a_umem_that_is_too_old_is_free_again() -> Result<()> {
+    let umem = Umem::builder().frames(64).tx_metadata(24).build()?;
+    let lab = Lab::new()?;
+    drop(duplex(&umem, &lab.far, 0).bind());
+    reclaimed(&umem)
+}
