@@ -111,7 +111,7 @@ fn rule_3_unaligned_descriptors_are_checked_against_the_memory() -> Result<()> {
     let end = register.length() as u64;
     raw.send(3000 | 100 << 48, 60)?;
     ensure!(came_back(&raw, 1)? == [3000 | 100 << 48]);
-    let bad = [(end, 60), (end - 30, 60), (end - 3000 | 2990 << 48, 60)];
+    let bad = [(end, 60), (end - 30, 60), ((end - 3000) | (2990 << 48), 60)];
     for (number, (address, length)) in bad.into_iter().enumerate() {
         raw.send(address, length)?;
         came_back(&raw, usize::from(invalid_come_back()?))?;
@@ -192,7 +192,12 @@ fn rule_9_nobody_is_told_of_bad_addresses_in_the_fill_ring() -> Result<()> {
     completed(&mut far, 2)?;
     let next = || -> Result<Descriptor> {
         let mut next = None;
-        soon(|| Ok({ next = raw.rx.pop::<Descriptor>(); next.is_some() }))?;
+        soon(|| {
+            Ok({
+                next = raw.rx.pop::<Descriptor>();
+                next.is_some()
+            })
+        })?;
         next.context("a packet")
     };
     let (first, second) = (next()?, next()?);

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{
     BindMode, Bound, Exclusive, Kind, Packet, RxRing, Socket, SocketBuilder, TxRing, Umem,
 };
-use std::time::Duration;
 use oxdp::{ErrorKind, Interface, Mode, Policy, Program, Select, Xdp};
+use std::time::Duration;
 
 /// Names of the ends.
 pub(crate) const NEAR: &str = "near";
@@ -211,11 +211,7 @@ pub(crate) fn packet(number: usize, length: usize) -> Vec<u8> {
 
 /// Sends packets from one end, a window at a time, and gives what has come at the other; in the end all frames have come
 /// back.
-pub(crate) fn carry(
-    from: &mut Bound,
-    to: &mut Bound,
-    packets: &[Vec<u8>],
-) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn carry(from: &mut Bound, to: &mut Bound, packets: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
     let mut got = Vec::new();
     for window in packets.chunks(WINDOW.min(from.tx.size() as usize)) {
         let wanted = got.len() + window.len();
@@ -293,7 +289,7 @@ pub(crate) fn quiet() {
 /// The feature and the version that an error names, of something that the kernel is too old for.
 pub(crate) fn too_old(kind: &ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::TooOld { since, .. } => Some(since),
+        ErrorKind::NotSupported { needs, .. } => needs.strip_prefix("kernel "),
         _ => None,
     }
 }

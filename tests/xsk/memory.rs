@@ -220,9 +220,8 @@ fn shared_memory_must_be_of_whole_chunks() -> Result<()> {
 fn pages(length: usize) -> Result<NonNull<u8>> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: the kernel chooses the place.
-    let base = unsafe {
-        mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE)?
-    };
+    let base =
+        unsafe { mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE)? };
     NonNull::new(base.cast()).context("memory")
 }
 

@@ -6,7 +6,7 @@ use crate::lab::{
 use crate::support::kernel;
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
-use oxdp::xsk::{Packet, Refusal, RxMetadata, TxMetadata, Umem};
+use oxdp::xsk::{Fragments, Packet, Refusal, RxMetadata, TxMetadata, Umem};
 
 /// As tests/bpf/xsk_redirect.c has it.
 #[derive(Debug, PartialEq)]
@@ -72,15 +72,14 @@ fn packets_of_fragments_have_metadata_too() -> Result<()> {
         ensure!(too_old(error.kind()) == Some("6.6"), "{error}");
         return Ok(());
     }
-    let plan =
-        Plan { object: "xsk_change.o", program: "xsk_mark_frags", ..Plan::fragments() };
+    let plan = Plan { object: "xsk_change.o", program: "xsk_mark_frags", ..Plan::fragments() };
     let mut wire = Wire::over(Lab::with(plan)?, umem(1024)?, |builder| builder.multi_buffer(true))?;
     let mut fragments = Vec::new();
     for bytes in packets(3, 3000) {
         fragments.push(wire.umem.frame().context("a frame")?.into_packet_of(&bytes)?);
     }
     let mut batch = wire.far.tx.reserve(3)?;
-    batch.push_fragments(fragments)?;
+    batch.push_fragments(Fragments::of(fragments).context("no fragment")?)?;
     batch.commit();
     flush(&wire.far)?;
     let mut got = Vec::new();
@@ -88,11 +87,11 @@ fn packets_of_fragments_have_metadata_too() -> Result<()> {
         got.extend(wire.near.rx.packets(1)?);
         Ok(!got.is_empty())
     })?);
-    let first = &got[0][0];
+    let first = got[0].first();
     let mark = first.rx_metadata::<Mark>()?.context("a mark")?;
     // What was linear when the program ran; the kernel cuts it to frames as it likes.
-    ensure!(mark.length >= 14 && got[0].iter().map(Packet::len).sum::<u32>() == 9000, "{mark:?}");
-    ensure!(got[0].len() >= 3 && first.headroom()? == 256);
+    ensure!(mark.length >= 14 && got[0].len() == 9000, "{mark:?}");
+    ensure!(got[0].count() >= 3 && first.headroom()? == 256);
     drop(got);
     completed(&mut wire.far, 3)?;
     wire.end()
@@ -123,7 +122,8 @@ fn push(wire: &mut Wire, packet: Packet) -> Result<()> {
 
 /// Sixteen-bit words, added in ones' complement.
 fn sum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | *word.get(1).unwrap_or(&0) as u32);
+    let words =
+        bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | *word.get(1).unwrap_or(&0) as u32);
     let sum = words.fold(0, |sum, word| sum + word);
     let sum = (sum & 0xffff) + (sum >> 16);
     ((sum & 0xffff) + (sum >> 16)) as u16

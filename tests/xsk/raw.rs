@@ -31,8 +31,7 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn new(length: usize) -> Result<Self> {
         // SAFETY: the kernel chooses the place.
-        let base =
-            unsafe { mmap_anonymous(std::ptr::null_mut(), length, MAP, MapFlags::PRIVATE)? };
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), length, MAP, MapFlags::PRIVATE)? };
         Ok(Self { base, length })
     }
 

@@ -1,6 +1,6 @@
 //! Each ring on a thread of its own, and frames that go from one to another.
 
-use crate::lab::{Wire, WINDOW, packet, reclaimed, umem};
+use crate::lab::{WINDOW, Wire, packet, reclaimed, umem};
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{CompletionRing, FillRing, Packet, RxRing, TxRing, Umem};

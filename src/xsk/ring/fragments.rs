@@ -27,6 +27,22 @@ impl<K: Kind> From<Packet<K>> for Fragments<K> {
 }
 
 impl<K: Kind> Fragments<K> {
+    /// Of these fragments in order; `None` if there is none.
+    pub fn of(fragments: impl IntoIterator<Item = Packet<K>>) -> Option<Self> {
+        let mut fragments = fragments.into_iter();
+        Some(Self { first: fragments.next()?, rest: fragments.collect() })
+    }
+
+    /// The first fragment, which begins with the headers.
+    pub fn first(&self) -> &Packet<K> {
+        &self.first
+    }
+
+    /// The first fragment, which begins with the headers.
+    pub fn first_mut(&mut self) -> &mut Packet<K> {
+        &mut self.first
+    }
+
     /// Puts another fragment behind the last.
     pub fn push(&mut self, fragment: Packet<K>) {
         self.rest.push(fragment);
