@@ -43,12 +43,7 @@ pub enum Wake {
 }
 
 impl SocketCore {
-    pub(crate) fn new(
-        fd: OwnedFd,
-        kernel: Kernel,
-        settings: Settings,
-        owner: &Arc<Owner>,
-    ) -> Self {
+    pub(crate) fn new(fd: OwnedFd, kernel: Kernel, settings: Settings, owner: &Arc<Owner>) -> Self {
         let is_gone = AtomicBool::new(false);
         Self { fd, kernel, settings, is_gone, _open: OpenSocket::new(owner) }
     }

@@ -21,7 +21,7 @@ fn wire_of(plan: Plan, umem: Umem) -> Result<Option<Wire>> {
 }
 
 fn bytes(number: usize, length: usize) -> Vec<u8> {
-    (0..length).map(|at| ((at / 256 + at * 3 + number * 7) & 0xfe) as u8).collect()
+    (0..length).map(|at| ((at / 256 + at * 3 + number * 7) & 0xfe).to_le_bytes()[0]).collect()
 }
 
 /// A packet of fragments of these lengths.
@@ -167,7 +167,7 @@ fn packets_are_given_whole() -> Result<()> {
     crate::lab::quiet();
     let mut sizes = Vec::new();
     while let Some(packet) = wire.near.rx.packets(1)?.pop() {
-        sizes.push(packet.iter().map(|fragment| fragment.len()).sum::<u32>());
+        sizes.push(packet.iter().map(oxdp::xsk::Packet::len).sum::<u32>());
     }
     ensure!(sizes == [8000, 60, 8000], "{sizes:?}");
     wire.end()

@@ -109,9 +109,10 @@ fn rule_3_unaligned_descriptors_are_checked_against_the_memory() -> Result<()> {
     let register = Register { chunk_size: 3000, flags: 1, ..Register::default() };
     let raw = Raw::bound(&lab.far, &register)?;
     let end = register.length() as u64;
-    raw.send(3000 | 100 << 48, 60)?;
-    ensure!(came_back(&raw, 1)? == [3000 | 100 << 48]);
-    let bad = [(end, 60), (end - 30, 60), (end - 3000 | 2990 << 48, 60)];
+    let at = |base: u64, offset: u64| base | (offset << 48);
+    raw.send(at(3000, 100), 60)?;
+    ensure!(came_back(&raw, 1)? == [at(3000, 100)]);
+    let bad = [(end, 60), (end - 30, 60), (at(end - 3000, 2990), 60)];
     for (number, (address, length)) in bad.into_iter().enumerate() {
         raw.send(address, length)?;
         came_back(&raw, usize::from(invalid_come_back()?))?;
@@ -163,8 +164,8 @@ fn rule_8_memory_stays_pinned_when_it_is_unmapped() -> Result<()> {
     let raw = Raw::new(&lab.far, &Register::default())?;
     ensure!(soon(|| Ok(bind(&raw.fd, &lab.far, 0, COPY).is_ok()))?);
     let text = packets(1, 64).pop().context("a packet")?;
-    for (at, byte) in text.iter().enumerate() {
-        raw.memory.write(4096 + at, *byte);
+    for (address, byte) in (4096..).zip(&text) {
+        raw.memory.write(address, *byte);
     }
     let Raw { rx, tx, fill, completion, fd, memory } = raw;
     drop(memory);
@@ -192,7 +193,12 @@ fn rule_9_nobody_is_told_of_bad_addresses_in_the_fill_ring() -> Result<()> {
     completed(&mut far, 2)?;
     let next = || -> Result<Descriptor> {
         let mut next = None;
-        soon(|| Ok({ next = raw.rx.pop::<Descriptor>(); next.is_some() }))?;
+        soon(|| {
+            Ok({
+                next = raw.rx.pop::<Descriptor>();
+                next.is_some()
+            })
+        })?;
         next.context("a packet")
     };
     let (first, second) = (next()?, next()?);

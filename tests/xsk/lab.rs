@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{
     BindMode, Bound, Exclusive, Kind, Packet, RxRing, Socket, SocketBuilder, TxRing, Umem,
 };
-use std::time::Duration;
 use oxdp::{ErrorKind, Interface, Mode, Policy, Program, Select, Xdp};
+use std::time::Duration;
 
 /// Names of the ends.
 pub(crate) const NEAR: &str = "near";
@@ -202,7 +202,8 @@ pub(crate) fn packets(count: usize, length: usize) -> Vec<Vec<u8>> {
 
 /// One that differs from others of another number: the number stands behind the addresses, if there is room.
 pub(crate) fn packet(number: usize, length: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..length).map(|at| (at * 7 + number * 13) as u8 & 0xfe).collect();
+    let mut bytes: Vec<u8> =
+        (0..length).map(|at| (at * 7 + number * 13).to_le_bytes()[0] & 0xfe).collect();
     for (to, from) in bytes.iter_mut().skip(14).zip(number.to_be_bytes()) {
         *to = from;
     }
@@ -211,11 +212,7 @@ pub(crate) fn packet(number: usize, length: usize) -> Vec<u8> {
 
 /// Sends packets from one end, a window at a time, and gives what has come at the other; in the end all frames have come
 /// back.
-pub(crate) fn carry(
-    from: &mut Bound,
-    to: &mut Bound,
-    packets: &[Vec<u8>],
-) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn carry(from: &mut Bound, to: &mut Bound, packets: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
     let mut got = Vec::new();
     for window in packets.chunks(WINDOW.min(from.tx.size() as usize)) {
         let wanted = got.len() + window.len();

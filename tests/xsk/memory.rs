@@ -220,9 +220,8 @@ fn shared_memory_must_be_of_whole_chunks() -> Result<()> {
 fn pages(length: usize) -> Result<NonNull<u8>> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: the kernel chooses the place.
-    let base = unsafe {
-        mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE)?
-    };
+    let base =
+        unsafe { mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE)? };
     NonNull::new(base.cast()).context("memory")
 }
 
@@ -239,8 +238,9 @@ fn memory_can_be_given() -> Result<()> {
     wire.works(&packets(500, 700))?;
     wire.end()?;
     for (skip, less) in [(1, 2048), (2048, 2048), (0, 1)] {
+        let base = NonNull::new(base.as_ptr().wrapping_add(skip)).context("memory")?;
         // SAFETY: within the mapping, and it is refused.
-        let result = unsafe { builder.clone().build_raw(base.add(skip), length - less) };
+        let result = unsafe { builder.clone().build_raw(base, length - less) };
         let error = result.unwrap_err();
         ensure!(matches!(error.kind(), oxdp::ErrorKind::Umem(_)), "{error}");
     }

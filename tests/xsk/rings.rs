@@ -183,9 +183,8 @@ fn batches_that_are_forgotten_lose_their_own_frames_only() -> Result<()> {
 /// A panic while packets are looked at loses none of them.
 #[test]
 fn a_panic_in_recycle_loses_nothing() -> Result<()> {
-    let mut wire = Wire::over(Lab::new()?, umem(1024)?, |builder| {
-        builder.prefill(Prefill::Frames(64))
-    })?;
+    let mut wire =
+        Wire::over(Lab::new()?, umem(1024)?, |builder| builder.prefill(Prefill::Frames(64)))?;
     send(&mut wire.far, &packets(10, 64))?;
     completed(&mut wire.far, 10)?;
     ensure!(soon(|| Ok(wire.near.rx.peek(10)?.len() == 10))?);

@@ -1,8 +1,8 @@
 //! One UMEM for several sockets: on the same queue, on another, on another device, in another namespace.
 
 use crate::lab::{
-    Duplex, FAR, Lab, NEAR, Plan, WINDOW, Wire, carry, completed, duplex, packets, program,
-    quiet, reclaimed, send, settled, take, umem, wire,
+    Duplex, FAR, Lab, NEAR, Plan, WINDOW, Wire, carry, completed, duplex, packets, program, quiet,
+    reclaimed, send, settled, take, umem, wire,
 };
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};

@@ -1,6 +1,6 @@
 //! Each ring on a thread of its own, and frames that go from one to another.
 
-use crate::lab::{Wire, WINDOW, packet, reclaimed, umem};
+use crate::lab::{WINDOW, Wire, packet, reclaimed, umem};
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{CompletionRing, FillRing, Packet, RxRing, TxRing, Umem};
@@ -16,7 +16,8 @@ fn transmit(mut tx: TxRing, umem: &Umem, come: &AtomicUsize) -> Result<()> {
     let mut number = 0;
     ensure!(soon_long(|| {
         let ahead = number - come.load(Ordering::Relaxed);
-        let mut batch = tx.reserve((WINDOW - ahead.min(WINDOW)).min(COUNT - number) as u32)?;
+        let most = (WINDOW - ahead.min(WINDOW)).min(COUNT - number);
+        let mut batch = tx.reserve(u32::try_from(most)?)?;
         while batch.left() > 0
             && let Some(frame) = cache.take()
         {
