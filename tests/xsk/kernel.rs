@@ -8,12 +8,12 @@ use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{Prefill, Umem, XDP_PACKET_HEADROOM};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 use rustix::net::sockopt::{
     set_xdp_rx_ring_size, set_xdp_tx_ring_size, set_xdp_umem_completion_ring_size,
     set_xdp_umem_fill_ring_size,
 };
 use rustix::net::xdp::SocketAddrXdpFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use std::time::{Duration, Instant};
 
 const COPY: SocketAddrXdpFlags = SocketAddrXdpFlags::XDP_COPY;
@@ -62,6 +62,17 @@ fn rule_2_a_call_sends_32_packets() -> Result<()> {
     ensure!(raw.kick() == Err(Errno::AGAIN) && raw.tx.consumer() == 32);
     ensure!(raw.kick().is_ok() && raw.tx.consumer() == 40);
     came_back(&raw, 40)?;
+    Ok(())
+}
+
+/// To have the kernel look at the fill ring is a call of its own since 5.11. (It is needed in zero-copy mode only.)
+#[test]
+fn the_fill_ring_has_a_call_since_5_11() -> Result<()> {
+    let lab = Lab::new()?;
+    let raw = Raw::bound(&lab.near, &Register::default())?;
+    let called = rustix::net::recv(&raw.fd, &mut [0_u8; 0], RecvFlags::DONTWAIT);
+    let expected = if kernel()? < (5, 11) { Err(Errno::OPNOTSUPP) } else { Ok((0, 0)) };
+    ensure!(called == expected, "{called:?}");
     Ok(())
 }
 
@@ -341,6 +352,6 @@ fn a_closed_socket_lets_go_of_its_queue_soon() -> Result<()> {
         longest = longest.max(start.elapsed());
     }
     println!("bound and closed in at most {longest:?}");
-    ensure!(longest < Duration::from_secs(5), "{longest:?}");
+    ensure!(longest < Duration::from_secs(20), "{longest:?}");
     reclaimed(&umem)
 }
