@@ -247,8 +247,23 @@ impl Kernel {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Lets the kernel look at the fill ring.
+    /// Lets the kernel look at the fill ring. Since kernel 5.11 a call does just that; before, poll(2) does it too.
     pub(crate) fn xsk_receive(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        match self.xsk_call_receive(socket) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.xsk_poll(socket),
+            result => result,
+        }
+    }
+
+    fn xsk_poll(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.step("poll")?;
+        let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: it points to one structure.
+        let found = unsafe { libc::poll(&raw mut polled, 1, 0) };
+        if found < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn xsk_call_receive(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
         self.step("recvfrom")?;
         let (fd, nothing) = (socket.as_raw_fd(), std::ptr::null_mut());
         let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());

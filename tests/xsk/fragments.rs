@@ -21,7 +21,7 @@ fn wire_of(plan: Plan, umem: Umem) -> Result<Option<Wire>> {
 }
 
 fn bytes(number: usize, length: usize) -> Vec<u8> {
-    (0..length).map(|at| ((at / 256 + at * 3 + number * 7) & 0xfe) as u8).collect()
+    (0..length).map(|at| ((at / 256 + at * 3 + number * 7) & 0xfe).to_le_bytes()[0]).collect()
 }
 
 /// A packet of fragments of these lengths.

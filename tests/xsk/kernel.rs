@@ -8,12 +8,12 @@ use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{Prefill, Umem, XDP_PACKET_HEADROOM};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 use rustix::net::sockopt::{
     set_xdp_rx_ring_size, set_xdp_tx_ring_size, set_xdp_umem_completion_ring_size,
     set_xdp_umem_fill_ring_size,
 };
 use rustix::net::xdp::SocketAddrXdpFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use std::time::{Duration, Instant};
 
 const COPY: SocketAddrXdpFlags = SocketAddrXdpFlags::XDP_COPY;
@@ -65,6 +65,17 @@ fn rule_2_a_call_sends_32_packets() -> Result<()> {
     Ok(())
 }
 
+/// To have the kernel look at the fill ring is a call of its own since 5.11. (It is needed in zero-copy mode only.)
+#[test]
+fn the_fill_ring_has_a_call_since_5_11() -> Result<()> {
+    let lab = Lab::new()?;
+    let raw = Raw::bound(&lab.near, &Register::default())?;
+    let called = rustix::net::recv(&raw.fd, &mut [0_u8; 0], RecvFlags::DONTWAIT);
+    let expected = if kernel()? < (5, 11) { Err(Errno::OPNOTSUPP) } else { Ok((0, 0)) };
+    ensure!(called == expected, "{called:?}");
+    Ok(())
+}
+
 /// Whether the frames of invalid descriptors come back; else they are lost.
 fn invalid_come_back() -> Result<bool> {
     Ok(kernel()? >= (6, 18))
@@ -109,9 +120,10 @@ fn rule_3_unaligned_descriptors_are_checked_against_the_memory() -> Result<()> {
     let register = Register { chunk_size: 3000, flags: 1, ..Register::default() };
     let raw = Raw::bound(&lab.far, &register)?;
     let end = register.length() as u64;
-    raw.send(3000 | 100 << 48, 60)?;
-    ensure!(came_back(&raw, 1)? == [3000 | 100 << 48]);
-    let bad = [(end, 60), (end - 30, 60), ((end - 3000) | (2990 << 48), 60)];
+    let at = |base: u64, offset: u64| base | (offset << 48);
+    raw.send(at(3000, 100), 60)?;
+    ensure!(came_back(&raw, 1)? == [at(3000, 100)]);
+    let bad = [(end, 60), (end - 30, 60), (at(end - 3000, 2990), 60)];
     for (number, (address, length)) in bad.into_iter().enumerate() {
         raw.send(address, length)?;
         came_back(&raw, usize::from(invalid_come_back()?))?;
@@ -163,8 +175,8 @@ fn rule_8_memory_stays_pinned_when_it_is_unmapped() -> Result<()> {
     let raw = Raw::new(&lab.far, &Register::default())?;
     ensure!(soon(|| Ok(bind(&raw.fd, &lab.far, 0, COPY).is_ok()))?);
     let text = packets(1, 64).pop().context("a packet")?;
-    for (at, byte) in text.iter().enumerate() {
-        raw.memory.write(4096 + at, *byte);
+    for (address, byte) in (4096..).zip(&text) {
+        raw.memory.write(address, *byte);
     }
     let Raw { rx, tx, fill, completion, fd, memory } = raw;
     drop(memory);
@@ -340,6 +352,6 @@ fn a_closed_socket_lets_go_of_its_queue_soon() -> Result<()> {
         longest = longest.max(start.elapsed());
     }
     println!("bound and closed in at most {longest:?}");
-    ensure!(longest < Duration::from_secs(5), "{longest:?}");
+    ensure!(longest < Duration::from_secs(20), "{longest:?}");
     reclaimed(&umem)
 }

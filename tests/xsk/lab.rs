@@ -202,7 +202,8 @@ pub(crate) fn packets(count: usize, length: usize) -> Vec<Vec<u8>> {
 
 /// One that differs from others of another number: the number stands behind the addresses, if there is room.
 pub(crate) fn packet(number: usize, length: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..length).map(|at| (at * 7 + number * 13) as u8 & 0xfe).collect();
+    let mut bytes: Vec<u8> =
+        (0..length).map(|at| (at * 7 + number * 13).to_le_bytes()[0] & 0xfe).collect();
     for (to, from) in bytes.iter_mut().skip(14).zip(number.to_be_bytes()) {
         *to = from;
     }

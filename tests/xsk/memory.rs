@@ -238,8 +238,9 @@ fn memory_can_be_given() -> Result<()> {
     wire.works(&packets(500, 700))?;
     wire.end()?;
     for (skip, less) in [(1, 2048), (2048, 2048), (0, 1)] {
+        let base = NonNull::new(base.as_ptr().wrapping_add(skip)).context("memory")?;
         // SAFETY: within the mapping, and it is refused.
-        let result = unsafe { builder.clone().build_raw(base.add(skip), length - less) };
+        let result = unsafe { builder.clone().build_raw(base, length - less) };
         let error = result.unwrap_err();
         ensure!(matches!(error.kind(), oxdp::ErrorKind::Umem(_)), "{error}");
     }

@@ -122,11 +122,11 @@ fn push(wire: &mut Wire, packet: Packet) -> Result<()> {
 
 /// Sixteen-bit words, added in ones' complement.
 fn sum(bytes: &[u8]) -> u16 {
-    let words =
-        bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | *word.get(1).unwrap_or(&0) as u32);
-    let sum = words.fold(0, |sum, word| sum + word);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    bytes.chunks(2).fold(0, |sum: u16, word| {
+        let word = u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)]);
+        let (sum, carry) = sum.overflowing_add(word);
+        sum + u16::from(carry)
+    })
 }
 
 #[test]
@@ -135,15 +135,15 @@ fn the_kernel_computes_checksums_in_software() -> Result<()> {
     for length in [60, 61, 1400] {
         let mut bytes = packets(1, length).remove(0);
         // Where UDP has its checksum; the sum of a pseudo header stands there.
-        let (start, offset) = (34, 6);
-        bytes[start + offset..start + offset + 2].copy_from_slice(&[0x12, 0x34]);
+        let (start, offset, at) = (34, 6, 40..42);
+        bytes[at.clone()].copy_from_slice(&[0x12, 0x34]);
         let mut packet = wire.umem.frame().context("a frame")?.into_packet_of(&bytes)?;
         ensure!(packet.headroom()? == 24);
-        packet.set_tx_metadata(&TxMetadata::new().checksum(start as u16, offset as u16))?;
+        packet.set_tx_metadata(&TxMetadata::new().checksum(start, offset))?;
         push(&mut wire, packet)?;
         let mut expected = bytes.clone();
-        let checksum = !sum(&bytes[start..]);
-        expected[start + offset..start + offset + 2].copy_from_slice(&checksum.to_be_bytes());
+        let checksum = !sum(&bytes[start.into()..]);
+        expected[at].copy_from_slice(&checksum.to_be_bytes());
         let got = one(&mut wire)?;
         ensure!(got.data()? == expected, "{length}: {:?}, not {expected:?}", got.data()?);
         completed(&mut wire.far, 1)?;

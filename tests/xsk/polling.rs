@@ -72,22 +72,28 @@ fn who_waits_to_send_makes_the_kernel_send() -> Result<()> {
     wire.end()
 }
 
-/// A TX ring that is more than half full is not writable. It is kept so by a completion ring that nobody reads.
+/// A TX ring that is more than half full is not writable. It is kept so by a completion ring that nobody reads. Kernels
+/// before 6.0 are not asked then: poll(2) for writing would spin there, past its timeout, until somebody reads that ring.
 #[test]
 fn a_full_ring_is_not_writable() -> Result<()> {
     let shape = |builder: Duplex| builder.tx(64).completion(32);
     let mut wire = Wire::over(Lab::new()?, umem(1024)?, shape)?;
     send(&mut wire.far, &packets(32, 64))?;
     queue(&mut wire.far, &packets(64, 64))?;
-    ensure!(wait(&wire.far.tx, PollFlags::OUT, SHORT)?.is_empty());
+    let kernel = kernel()?;
+    if kernel >= (6, 0) {
+        ensure!(wait(&wire.far.tx, PollFlags::OUT, SHORT)?.is_empty());
+    } else {
+        wire.far.tx.wake()?;
+    }
     ensure!(wire.far.tx.pending() == 64, "{} are pending", wire.far.tx.pending());
     completed(&mut wire.far, 32)?;
     // 32 more go to the completion ring. Before 6.17 it is told later.
-    if kernel()? >= (6, 17) {
+    if kernel >= (6, 17) {
         ensure!(wait(&wire.far.tx, PollFlags::OUT, LONG)? == PollFlags::OUT);
         ensure!(wire.far.tx.pending() == 32, "{} are pending", wire.far.tx.pending());
     } else {
-        wait(&wire.far.tx, PollFlags::OUT, SHORT)?;
+        wire.far.tx.wake()?;
     }
     completed(&mut wire.far, 32)?;
     crate::lab::flush(&wire.far)?;

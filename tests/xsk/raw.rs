@@ -42,23 +42,27 @@ impl Pages {
         Ok(Self { base, length })
     }
 
-    /// The words at an offset of the kernel's.
+    /// Where `T` lies.
+    fn at<T>(&self, offset: u64) -> *mut T {
+        let offset = usize::try_from(offset).unwrap();
+        assert!(offset + size_of::<T>() <= self.length);
+        self.base.wrapping_byte_add(offset).cast()
+    }
+
+    /// The word at an offset of the kernel's.
     fn word(&self, offset: u64) -> &AtomicU32 {
-        assert!(offset as usize + 4 <= self.length);
         // SAFETY: within the pages, aligned as the kernel has it, and accessed by atomics alone.
-        unsafe { AtomicU32::from_ptr(self.base.byte_add(offset as usize).cast()) }
+        unsafe { AtomicU32::from_ptr(self.at(offset)) }
     }
 
-    pub(crate) fn write<T: Copy>(&self, offset: usize, value: T) {
-        assert!(offset + size_of::<T>() <= self.length);
+    pub(crate) fn write<T: Copy>(&self, offset: u64, value: T) {
         // SAFETY: within the pages.
-        unsafe { self.base.byte_add(offset).cast::<T>().write_unaligned(value) }
+        unsafe { self.at::<T>(offset).write_unaligned(value) }
     }
 
-    pub(crate) fn read<T: Copy + Default>(&self, offset: usize) -> T {
-        assert!(offset + size_of::<T>() <= self.length);
+    pub(crate) fn read<T: Copy + Default>(&self, offset: u64) -> T {
         // SAFETY: within the pages, of an integer or an array of them.
-        unsafe { self.base.byte_add(offset).cast::<T>().read_unaligned() }
+        unsafe { self.at::<T>(offset).read_unaligned() }
     }
 }
 
@@ -88,7 +92,7 @@ impl Kind {
         }
     }
 
-    fn entry(self) -> usize {
+    fn entry(self) -> u64 {
         if matches!(self, Self::Rx | Self::Tx) { 16 } else { 8 }
     }
 }
@@ -98,7 +102,7 @@ impl Kind {
 pub(crate) struct Ring {
     pages: Pages,
     pub(crate) at: XdpRingOffset,
-    entry: usize,
+    entry: u64,
 }
 
 impl Ring {
@@ -116,8 +120,8 @@ impl Ring {
             Kind::Fill => all.fr,
             Kind::Completion => all.cr,
         };
-        let length = at.desc as usize + SLOTS as usize * kind.entry();
-        let pages = Pages::of(socket, length, kind.page_offset())?;
+        let length = at.desc + u64::from(SLOTS) * kind.entry();
+        let pages = Pages::of(socket, usize::try_from(length)?, kind.page_offset())?;
         Ok(Self { pages, at, entry: kind.entry() })
     }
 
@@ -135,13 +139,13 @@ impl Ring {
         Ok(self.pages.word(flags).load(Ordering::Relaxed) & 1 != 0)
     }
 
-    fn slot(&self, index: u32) -> usize {
-        self.at.desc as usize + (index % SLOTS) as usize * self.entry
+    fn slot(&self, index: u32) -> u64 {
+        self.at.desc + u64::from(index % SLOTS) * self.entry
     }
 
     /// Writes an entry, and tells the kernel.
     pub(crate) fn push<T: Copy>(&self, entry: T) {
-        assert!(size_of::<T>() == self.entry);
+        assert!(size_of::<T>() as u64 == self.entry);
         let producer = self.producer();
         self.pages.write(self.slot(producer), entry);
         self.pages.word(self.at.producer).store(producer.wrapping_add(1), Ordering::Release);
@@ -149,7 +153,7 @@ impl Ring {
 
     /// Reads an entry, if there is one.
     pub(crate) fn pop<T: Copy + Default>(&self) -> Option<T> {
-        assert!(size_of::<T>() == self.entry);
+        assert!(size_of::<T>() as u64 == self.entry);
         let consumer = self.consumer();
         if consumer == self.producer() {
             return None;

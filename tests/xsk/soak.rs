@@ -138,7 +138,7 @@ fn footprint() -> Result<(u64, usize)> {
 /// Sockets at the near end come and go on one UMEM; when there is none, all frames are free but those that were forgotten.
 fn round(lab: &Lab, umem: &Umem, random: &mut Random, forgetful: bool) -> Result<()> {
     let mut forgotten = 0;
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..=random.below(4) {
         let prefill = Prefill::Frames(random.below(128));
         let mut near = duplex(umem, &lab.near, 0).prefill(prefill).bind()?;
         lab.near_program.map("xsks")?.set_socket(0, &near.socket)?;

@@ -16,7 +16,8 @@ fn transmit(mut tx: TxRing, umem: &Umem, come: &AtomicUsize) -> Result<()> {
     let mut number = 0;
     ensure!(soon_long(|| {
         let ahead = number - come.load(Ordering::Relaxed);
-        let mut batch = tx.reserve((WINDOW - ahead.min(WINDOW)).min(COUNT - number) as u32)?;
+        let most = (WINDOW - ahead.min(WINDOW)).min(COUNT - number);
+        let mut batch = tx.reserve(u32::try_from(most)?)?;
         while batch.left() > 0
             && let Some(frame) = cache.take()
         {

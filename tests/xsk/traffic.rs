@@ -104,8 +104,7 @@ fn a_received_packet_is_sent_back_as_it_is() -> Result<()> {
 /// The frames of what was received go back to the fill ring, and those of what was sent too, without a token.
 #[test]
 fn recycled_frames_receive_again() -> Result<()> {
-    let shape =
-        |builder: crate::lab::Duplex| builder.fill(64).prefill(Prefill::Frames(WINDOW as u32));
+    let shape = |builder: crate::lab::Duplex| builder.fill(64).prefill(Prefill::Frames(32));
     let mut wire = Wire::over(Lab::new()?, umem(256)?, shape)?;
     let sent = packets(WINDOW, 80);
     for _ in 0..20 {
