@@ -196,11 +196,7 @@ impl<'a> Planner<'a> {
         let link = match (untold, fate) {
             (Some(link), _) | (None, Fate::Held(link)) => link,
             (None, Fate::Dead) => return Slot::Dead,
-            (None, Fate::Unknown(id)) => {
-                return Slot::Unknown(format!(
-                    "slot {slot} has no pinned link, and whether link {id} is in it this kernel does not tell (since 5.13)"
-                ));
-            }
+            (None, Fate::Unknown(link)) => return Slot::Unknown(may_be_in(link, slot)),
         };
         let is_other = |id: Option<u32>, running| id.is_some_and(|id| id != running);
         if is_other(by_pin, link.id) || is_other(program, link.program) {
@@ -325,6 +321,15 @@ impl<'a> Planner<'a> {
         };
         self.inventory.scopes.iter().filter(empty).filter_map(remove).collect()
     }
+}
+
+fn may_be_in(link: &SlotLink, slot: usize) -> String {
+    let id = link.id;
+    let why = match link.target {
+        None => format!("whether link {id} is in it this kernel does not tell (since 5.13)"),
+        Some(_) => format!("link {id} is in none of the dispatcher's slots that are known"),
+    };
+    format!("slot {slot} has no pinned link, and {why}")
 }
 
 fn slots_that(states: &[Slot], wanted: impl Fn(&Slot) -> bool) -> Vec<usize> {

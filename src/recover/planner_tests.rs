@@ -118,6 +118,14 @@ fn lost_pins_of_what_runs_are_made_again() {
 }
 
 #[test]
+fn a_link_in_no_slot_that_is_known_may_be_in_any() {
+    let mut odd = whole();
+    odd.pins[0].slots[1].link = None;
+    odd.links[1].slot = None;
+    expect(&odd, &["slot 1 has no pinned link, and link 21 is in none of the dispatcher's slots"]);
+}
+
+#[test]
 fn dead_slots_are_dropped_and_dead_chains_detached() {
     let mut one = whole();
     one.pins[0].slots[1].link = None;
