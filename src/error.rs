@@ -153,7 +153,8 @@ pub enum ErrorKind {
 
     /// The dispatcher on the interface has lost some of its programs or pins. Nothing was changed.
     #[error(
-        "the chain on the interface is damaged: slots {} of dispatcher {dispatcher} have no pinned program",
+        "the chain on the interface is damaged: slots {} of dispatcher {dispatcher} have no pinned program; \
+         a recovery can tell more, and pin again what runs (Xdp::inventory, `xdp_loader recover`)",
         list(.missing)
     )]
     DamagedChain {

@@ -133,6 +133,13 @@ impl<'a> Transaction<'a> {
             Some(chain) => self.changeable(chain, operation)?,
             None => (request.version, Vec::new()),
         };
+        // What a recovery does it tells by itself.
+        if !dropped.is_empty() && request.mends.is_none() {
+            log::warn!(
+                "slots {dropped:?} of the chain on {} have lost their programs, and are dropped",
+                self.interface
+            );
+        }
         let before = chain.map(|chain| kept(chain, &dropped)).unwrap_or_default();
         let coming = |index: usize| Some(added(index, request.programs.get(index)?));
         let planned = edit::apply(before, request.steps(), coming);
@@ -197,11 +204,6 @@ impl<'a> Transaction<'a> {
             let kind = ErrorKind::DamagedChain { dispatcher, missing };
             return Err(Error::new(operation, self.interface, kind));
         }
-        log::warn!(
-            "slots {dead:?} of dispatcher {} on {} have lost their programs, and are dropped",
-            chain.dispatcher.id,
-            self.interface
-        );
         Ok((version, dead))
     }
 

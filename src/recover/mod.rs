@@ -14,6 +14,8 @@ mod fault_tests;
 mod inventory;
 mod plan;
 mod planner;
+#[cfg(test)]
+mod planner_tests;
 mod scan;
 mod take;
 mod text;
