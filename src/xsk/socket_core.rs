@@ -43,6 +43,14 @@ impl SocketCore {
         Self { fd, kernel, settings, is_gone: AtomicBool::new(false) }
     }
 
+    /// None: what answers each call with an error.
+    #[cfg(any(test, fuzzing))]
+    #[allow(clippy::expect_used, reason = "a test without /dev/null is none")]
+    pub(crate) fn fake() -> Self {
+        let nothing = std::fs::File::open("/dev/null").expect("/dev/null").into();
+        Self::new(nothing, Kernel::default(), Settings { flags: 0, umem_flags: 0 })
+    }
+
     /// An error if the device has gone. The kernel tells it once, so it is remembered.
     pub(crate) fn check(&self) -> io::Result<()> {
         if let Some(error) = self.kernel.socket_error(self.fd.as_fd())? {

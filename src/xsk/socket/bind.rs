@@ -232,7 +232,7 @@ fn register<K: Kind>(core: &SocketCore, umem: &Umem<K>) -> io::Result<()> {
     let geometry = &inner.geometry;
     let metadata = if geometry.tx_metadata > 0 { XDP_UMEM_TX_METADATA_LEN } else { 0 };
     let registration = UmemRegistration {
-        address: inner.memory().base().as_ptr().addr() as u64,
+        address: inner.base().addr() as u64,
         length: geometry.length(),
         chunk_size: geometry.chunk_size,
         headroom: geometry.headroom,
