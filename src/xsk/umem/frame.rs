@@ -75,7 +75,9 @@ impl<K: Kind> Frame<K> {
     /// [`Refusal::TooLong`], with the frame, if it does not fit.
     pub fn into_packet_at(self, offset: u32, length: u32) -> Result<Packet<K>, Rejected<Self>> {
         let geometry = &self.inner().geometry;
-        if u64::from(offset) + u64::from(length) > u64::from(geometry.chunk_size) {
+        // The end of a frame is the next frame's address.
+        let fits = u64::from(offset) + u64::from(length) <= u64::from(geometry.chunk_size);
+        if !fits || offset == geometry.chunk_size {
             return Err(Rejected::new(self, Refusal::TooLong));
         }
         let address = geometry.address(Place { base: self.base, offset });
@@ -236,11 +238,17 @@ impl<K: Kind> Packet<K> {
     /// Lets the packet begin `bytes` later. Metadata that was asked for is forgotten.
     ///
     /// # Errors
-    /// [`Refusal::TooShort`] if it has not as many, [`Refusal::BadDescriptor`]; nothing is changed then.
+    /// [`Refusal::TooShort`] if it has not as many, or would begin where its frame ends; [`Refusal::BadDescriptor`]. Nothing is
+    /// changed then.
     pub fn trim_front(&mut self, bytes: u32) -> Result<(), Refusal> {
         let place = self.place()?;
         let length = self.descriptor.length.checked_sub(bytes).ok_or(Refusal::TooShort)?;
-        self.move_to(Place { offset: place.offset + bytes, ..place }, length);
+        let offset = place.offset + bytes;
+        // The end of a frame is the next frame's address.
+        if offset == self.inner().geometry.chunk_size {
+            return Err(Refusal::TooShort);
+        }
+        self.move_to(Place { offset, ..place }, length);
         Ok(())
     }
 
@@ -457,3 +465,7 @@ impl Owner {
         unsafe { Frame::new(self.pointer(), base) }
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;
