@@ -68,7 +68,7 @@ impl<K: Kind> CompletionRing<K> {
         let count = &self.anchor.count;
         let reader = self.consumer.reader(max).map_err(|_| poisoned("completion"))?;
         count.take(reader.left());
-        Ok(CompletionBatch { reader, umem, count, recycled: 0, kind: PhantomData })
+        Ok(CompletionBatch { reader, umem, count, kind: PhantomData })
     }
 
     /// Puts all frames whose packets were sent into a cache; how many. What is in no frame is written off.
@@ -117,8 +117,6 @@ pub struct CompletionBatch<'a, K: Kind = Exclusive> {
     reader: Reader<'a, Mapped<u64>>,
     umem: NonNull<Inner>,
     count: &'a RingCount,
-    /// How many went to a fill ring, and never left the kernel's hands.
-    recycled: u32,
     kind: PhantomData<K>,
 }
 
@@ -163,7 +161,7 @@ impl<K: Kind> CompletionBatch<'_, K> {
             fill.recycle(address);
             done += 1;
         }
-        self.recycled += done;
+        self.count.give(done);
         fill.count_recycled(done);
         done
     }
@@ -172,6 +170,6 @@ impl<K: Kind> CompletionBatch<'_, K> {
 impl<K: Kind> Drop for CompletionBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.count.give(self.reader.left() + self.recycled);
+        self.count.give(self.reader.left());
     }
 }

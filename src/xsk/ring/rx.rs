@@ -94,7 +94,7 @@ impl<K: Kind> RxRing<K> {
         let count = &self.anchor.count;
         let reader = self.consumer.reader(max).map_err(|_| poisoned("RX"))?;
         count.take(reader.left());
-        Ok(RxBatch { reader, umem, count, recycled: 0, kind: PhantomData })
+        Ok(RxBatch { reader, umem, count, kind: PhantomData })
     }
 }
 
@@ -108,8 +108,6 @@ pub struct RxBatch<'a, K: Kind = Exclusive> {
     reader: Reader<'a, Mapped<Descriptor>>,
     umem: NonNull<Inner>,
     count: &'a RingCount,
-    /// How many went to a fill ring, and never left the kernel's hands.
-    recycled: u32,
     kind: PhantomData<K>,
 }
 
@@ -186,7 +184,7 @@ struct Recycling<'a, 'rx, 'fill, K: Kind> {
 impl<K: Kind> Drop for Recycling<'_, '_, '_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.rx.recycled += self.done;
+        self.rx.count.give(self.done);
         self.fill.count_recycled(self.done);
     }
 }
@@ -194,6 +192,6 @@ impl<K: Kind> Drop for Recycling<'_, '_, '_, K> {
 impl<K: Kind> Drop for RxBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.count.give(self.reader.left() + self.recycled);
+        self.count.give(self.reader.left());
     }
 }
