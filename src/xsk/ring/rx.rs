@@ -3,7 +3,7 @@
 use super::anchor::Anchor;
 use super::ends::{Consumer, Reader};
 use super::fill::FillBatch;
-use super::memory::{Descriptor, Mapped};
+use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD};
 use super::poisoned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::xsk::socket_core::SocketCore;
@@ -122,7 +122,7 @@ impl<K: Kind> Iterator for RxBatch<'_, K> {
 
     #[inline]
     fn next(&mut self) -> Option<Packet<K>> {
-        let descriptor = self.reader.read()?;
+        let descriptor = received(self.reader.read()?);
         // SAFETY: the kernel has given the frame, and this is the only time that the slot is read.
         Some(unsafe { Packet::new(self.umem, descriptor) })
     }
@@ -172,6 +172,12 @@ impl<K: Kind> RxBatch<'_, K> {
     pub(super) fn options_at(&self, ahead: u32) -> Option<u32> {
         Some(self.reader.at(ahead)?.options)
     }
+}
+
+/// What is received asks for nothing: the options of packets to send are the program's.
+#[inline]
+fn received(descriptor: Descriptor) -> Descriptor {
+    Descriptor { options: descriptor.options & XDP_PKT_CONTD, ..descriptor }
 }
 
 struct Recycling<'a, 'rx, 'fill, K: Kind> {
