@@ -132,7 +132,7 @@ impl<K: Kind> Iterator for CompletionBatch<'_, K> {
     #[inline]
     fn next(&mut self) -> Option<Completed<K>> {
         let address = self.reader.read()?;
-        let descriptor = Descriptor { address, length: 0, options: 0 };
+        let descriptor = self.inner().taken(Descriptor { address, length: 0, options: 0 });
         // SAFETY: the kernel has given the frame back, and this is the only time that the slot is read.
         Some(Completed(unsafe { Packet::new(self.umem, descriptor) }))
     }
@@ -158,12 +158,19 @@ impl<K: Kind> CompletionBatch<'_, K> {
         while fill.left() > 0
             && let Some(address) = self.reader.read()
         {
-            fill.recycle(address);
+            let descriptor = Descriptor { address, length: 0, options: 0 };
+            fill.recycle(self.inner().lent(descriptor).address);
             done += 1;
         }
         self.count.give(done);
         fill.count_recycled(done);
         done
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 }
 

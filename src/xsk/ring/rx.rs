@@ -123,6 +123,7 @@ impl<K: Kind> Iterator for RxBatch<'_, K> {
     #[inline]
     fn next(&mut self) -> Option<Packet<K>> {
         let descriptor = received(self.reader.read()?);
+        let descriptor = self.inner().taken(descriptor);
         // SAFETY: the kernel has given the frame, and this is the only time that the slot is read.
         Some(unsafe { Packet::new(self.umem, descriptor) })
     }
@@ -154,6 +155,7 @@ impl<K: Kind> RxBatch<'_, K> {
             Recycling { count: self.reader.left().min(fill.left()), done: 0, rx: self, fill };
         while both.done < both.count {
             let Some(descriptor) = both.rx.reader.peek() else { break };
+            let descriptor = both.rx.inner().lent(descriptor);
             // SAFETY: the kernel has given the frame, and nobody else has it for as long as the view is lent.
             look(unsafe { PacketView::new(umem, descriptor) });
             both.fill.recycle(descriptor.address);
@@ -161,6 +163,12 @@ impl<K: Kind> RxBatch<'_, K> {
             both.done += 1;
         }
         both.done
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 
     /// Packets, or fragments, that are left.

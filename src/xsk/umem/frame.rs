@@ -1,5 +1,6 @@
 //! Frames and packets: tokens, each the only one for its memory.
 
+use super::audit::Holder;
 use super::geometry::Place;
 use super::inner::{Inner, Owner, give_back};
 use super::kind::{Exclusive, Kind, Shared};
@@ -459,8 +460,9 @@ impl Owner {
     /// A frame that was free.
     ///
     /// # Safety
-    /// `base` was taken from the free frames, or from a frame that is given up for it.
+    /// `base` was taken from the free frames.
     pub(crate) unsafe fn frame<K: Kind>(&self, base: u64) -> Frame<K> {
+        self.pass(Some(base), Holder::Free, Holder::Program);
         // SAFETY: as promised.
         unsafe { Frame::new(self.pointer(), base) }
     }

@@ -9,9 +9,11 @@
 //! The numbers count tokens, not frames: each is counted where it is made and where it ends, whatever its address. So a
 //! kernel that gives a frame twice, or one that it never had, does not make the memory go too early.
 
+use super::audit::{Audit, Holder};
 use super::count::{FrameCensus, RingCount};
 use super::geometry::{Geometry, Place};
 use super::memory::Memory;
+use crate::xsk::ring::memory::Descriptor;
 use crate::xsk::socket_core::SocketCore;
 use std::ptr::NonNull;
 use std::sync::atomic::{
@@ -32,6 +34,7 @@ pub(crate) struct Inner {
     /// Who may still look at this: one for all owners; one for each thread that is giving a frame back; and once the owners
     /// have gone, one for each frame that is out.
     visitors: AtomicU64,
+    audit: Audit,
 }
 
 /// All under one lock: a decision needs numbers that belong together.
@@ -82,7 +85,7 @@ impl Inner {
         let books =
             Books { memory, free, written_off: 0, is_orphan: false, rings, settled: 0 }.into();
         let (sockets, visitors) = (Mutex::default(), AtomicU64::new(1));
-        Self { base, geometry, books, sockets, visitors }
+        Self { base, geometry, books, sockets, visitors, audit: Audit::new(geometry.frames) }
     }
 
     /// Where the memory begins.
@@ -120,7 +123,52 @@ impl Inner {
 
     /// Takes one back that begins at `base`, or one that is nowhere, from a ring that it was not given with.
     pub(crate) fn give_back(&self, base: Option<u64>) {
+        self.pass(base, Holder::Program, Holder::Free);
         self.books().take_back(base);
+    }
+
+    /// A frame changes hands, if it is one.
+    #[inline]
+    pub(crate) fn pass(&self, base: Option<u64>, from: Holder, to: Holder) {
+        let is_right = self.audit.pass(&self.geometry, base, from, to);
+        debug_assert!(is_right, "a frame at {base:?} was not in the hands of {from:?}");
+    }
+
+    /// What goes into a ring.
+    #[inline]
+    pub(crate) fn given(&self, address: u64, from: Holder) {
+        if Audit::IS_ON {
+            self.pass(self.base_of(address), from, Holder::Kernel);
+        }
+    }
+
+    /// What comes out of a ring, to be somebody's; a place outside of all frames if the kernel cannot have had it.
+    #[inline]
+    pub(crate) fn taken(&self, descriptor: Descriptor) -> Descriptor {
+        self.audited(descriptor, Holder::Program)
+    }
+
+    /// What is in a ring and stays there, to be looked at; a place outside of all frames if it is somebody's.
+    #[inline]
+    pub(crate) fn lent(&self, descriptor: Descriptor) -> Descriptor {
+        self.audited(descriptor, Holder::Kernel)
+    }
+
+    #[inline]
+    fn audited(&self, descriptor: Descriptor, to: Holder) -> Descriptor {
+        if !Audit::IS_ON {
+            return descriptor;
+        }
+        let base = self.base_of(descriptor.address);
+        if self.audit.pass(&self.geometry, base, Holder::Kernel, to) {
+            return descriptor;
+        }
+        log::error!(target: "oxdp::xsk", "the kernel gave a frame that it has not: {descriptor:?}");
+        Descriptor { address: u64::MAX, ..descriptor }
+    }
+
+    fn base_of(&self, address: u64) -> Option<u64> {
+        Some(self.geometry.locate(address, 0)?.base)
     }
 
     /// Begins to count for a ring.
@@ -171,6 +219,7 @@ impl Inner {
             }
         }
         sockets.clear();
+        self.audit.reset();
         let before = books.free.len();
         books.free = all(&self.geometry);
         (books.settled, books.written_off) = (0, 0);
@@ -241,6 +290,7 @@ pub(crate) unsafe fn give_back(umem: NonNull<Inner>, base: Option<u64>) {
     let inner = unsafe { umem.as_ref() };
     // So that it stays while its lock is let go, whoever gets that next.
     inner.visitors.fetch_add(1, Relaxed);
+    inner.pass(base, Holder::Program, Holder::Free);
     let was_orphan = {
         let mut books = inner.books();
         books.take_back(base);

@@ -21,6 +21,7 @@ fn is_alive(alive: &Alive) -> bool {
 
 /// As a batch of an RX ring gives it.
 fn received(umem: &Umem, base: u64) -> Frame<Exclusive> {
+    umem.owner().pass(Some(base), Holder::Free, Holder::Program);
     // SAFETY: these tests have each frame once.
     unsafe { Frame::new(umem.owner().pointer(), base) }
 }
@@ -142,6 +143,9 @@ fn the_kernel_keeps_the_old_memory_of_what_is_reclaimed() {
     let (old, ring) = (umem.owner().base(), umem.owner().count_ring());
     let mut bases = Vec::new();
     umem.owner().take_free(3, &mut bases);
+    for base in &bases {
+        umem.owner().given(*base, Holder::Free);
+    }
     ring.give(3);
     assert_eq!(umem.reclaim(), 0, "a ring is there");
     umem.owner().settle_ring(&ring);
@@ -165,4 +169,19 @@ fn nothing_is_reclaimed_while_a_socket_lives() {
     assert_eq!(umem.reclaim(), 0, "its fill ring has a frame");
     drop(socket);
     assert_eq!(umem.reclaim(), 1);
+}
+
+#[test]
+#[cfg(feature = "audit")]
+fn a_frame_that_is_given_twice_is_none() {
+    let (umem, _alive) = umem();
+    let frame = umem.frame().unwrap();
+    let descriptor = Descriptor { address: frame.into_base() + 5, length: 1, options: 0 };
+    let inner = umem.owner();
+    inner.given(descriptor.address, Holder::Program);
+    assert_eq!(inner.lent(descriptor), descriptor);
+    assert_eq!(inner.taken(descriptor), descriptor);
+    for again in [inner.taken(descriptor), inner.lent(descriptor)] {
+        assert_eq!(inner.geometry.locate(again.address, 0), None);
+    }
 }

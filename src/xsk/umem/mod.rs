@@ -4,6 +4,7 @@
 //! [`Packet`], a ring, or the kernel. Knows nothing of sockets but which are bound with it. In libxdp it is `xsk_umem`,
 //! which leaves memory and frames to the program.
 
+pub(crate) mod audit;
 mod cache;
 pub(crate) mod count;
 mod frame;
