@@ -7,7 +7,8 @@ use super::memory::{Descriptor, Mapped};
 use super::poisoned;
 use crate::error::Result;
 use crate::xsk::socket_core::SocketCore;
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{BadDescriptor, Exclusive, Frame, FrameCache, Kind, Packet};
 use std::fmt;
 use std::marker::PhantomData;
@@ -67,7 +68,7 @@ impl<K: Kind> CompletionRing<K> {
         let count = &self.anchor.count;
         let reader = self.consumer.reader(max).map_err(|_| poisoned("completion"))?;
         count.take(reader.left());
-        Ok(CompletionBatch { reader, umem, count, recycled: 0, kind: PhantomData })
+        Ok(CompletionBatch { reader, umem, count, kind: PhantomData })
     }
 
     /// Puts all frames whose packets were sent into a cache; how many. What is in no frame is written off.
@@ -116,8 +117,6 @@ pub struct CompletionBatch<'a, K: Kind = Exclusive> {
     reader: Reader<'a, Mapped<u64>>,
     umem: NonNull<Inner>,
     count: &'a RingCount,
-    /// How many went to a fill ring, and never left the kernel's hands.
-    recycled: u32,
     kind: PhantomData<K>,
 }
 
@@ -133,7 +132,7 @@ impl<K: Kind> Iterator for CompletionBatch<'_, K> {
     #[inline]
     fn next(&mut self) -> Option<Completed<K>> {
         let address = self.reader.read()?;
-        let descriptor = Descriptor { address, length: 0, options: 0 };
+        let descriptor = self.inner().taken(Descriptor { address, length: 0, options: 0 });
         // SAFETY: the kernel has given the frame back, and this is the only time that the slot is read.
         Some(Completed(unsafe { Packet::new(self.umem, descriptor) }))
     }
@@ -159,18 +158,25 @@ impl<K: Kind> CompletionBatch<'_, K> {
         while fill.left() > 0
             && let Some(address) = self.reader.read()
         {
-            fill.recycle(address);
+            let descriptor = Descriptor { address, length: 0, options: 0 };
+            fill.recycle(self.inner().lent(descriptor).address);
             done += 1;
         }
-        self.recycled += done;
+        self.count.give(done);
         fill.count_recycled(done);
         done
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 }
 
 impl<K: Kind> Drop for CompletionBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.count.give(self.reader.left() + self.recycled);
+        self.count.give(self.reader.left());
     }
 }

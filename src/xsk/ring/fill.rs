@@ -2,13 +2,15 @@
 
 use super::anchor::Anchor;
 use super::ends::{Producer, Writer};
-use super::memory::Mapped;
+use super::memory::{Descriptor, Mapped};
 use super::poisoned;
 use crate::error::{Context, Result};
 use crate::sys::xsk::RingKind;
 use crate::xsk::refusal::{Refusal, Rejected};
 use crate::xsk::socket_core::Wake;
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::audit::Holder;
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{Exclusive, Frame, FrameCache, Kind, Packet};
 use std::fmt;
 use std::io;
@@ -144,6 +146,7 @@ impl<K: Kind> FillRing<K> {
             return Err(wrong());
         }
         for base in bases {
+            self.anchor.inner().given(*base, Holder::Free);
             writer.write(*base);
         }
         self.anchor.count.give(writer.publish());
@@ -153,6 +156,9 @@ impl<K: Kind> FillRing<K> {
     /// What was prefilled is taken back, since the kernel never got it.
     pub(crate) fn never_bound(self, bases: Vec<u64>) {
         self.anchor.count.take(u32::try_from(bases.len()).unwrap_or(0));
+        for base in &bases {
+            self.anchor.inner().pass(Some(*base), Holder::Kernel, Holder::Free);
+        }
         self.anchor.inner().give_free(bases);
     }
 }
@@ -192,7 +198,9 @@ impl<K: Kind> FillBatch<'_, K> {
         if self.writer.left() == 0 {
             return Err(Rejected::new(buffer, Refusal::Full));
         }
-        self.writer.write(buffer.give_up());
+        let address = buffer.give_up();
+        self.inner().given(address, Holder::Program);
+        self.writer.write(address);
         Ok(())
     }
 
@@ -222,13 +230,20 @@ impl<K: Kind> FillBatch<'_, K> {
         self.counted += frames;
     }
 
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
+    }
+
     #[cold]
     fn abandon(&mut self) {
-        // SAFETY: it outlives the ring.
-        let inner = unsafe { self.umem.as_ref() };
         self.count.take(self.counted);
         while let Some(address) = self.writer.take_back() {
-            inner.give_back(inner.geometry.locate(address, 0).map(|place| place.base));
+            let inner = self.inner();
+            let descriptor = inner.taken(Descriptor { address, length: 0, options: 0 });
+            let place = inner.geometry.locate(descriptor.address, 0);
+            inner.give_back(place.map(|place| place.base));
         }
     }
 }

@@ -3,11 +3,12 @@
 use super::anchor::Anchor;
 use super::ends::{Consumer, Reader};
 use super::fill::FillBatch;
-use super::memory::{Descriptor, Mapped};
+use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD};
 use super::poisoned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::xsk::socket_core::SocketCore;
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{Exclusive, Kind, Packet, PacketView};
 use std::fmt;
 use std::marker::PhantomData;
@@ -93,7 +94,7 @@ impl<K: Kind> RxRing<K> {
         let count = &self.anchor.count;
         let reader = self.consumer.reader(max).map_err(|_| poisoned("RX"))?;
         count.take(reader.left());
-        Ok(RxBatch { reader, umem, count, recycled: 0, kind: PhantomData })
+        Ok(RxBatch { reader, umem, count, kind: PhantomData })
     }
 }
 
@@ -107,8 +108,6 @@ pub struct RxBatch<'a, K: Kind = Exclusive> {
     reader: Reader<'a, Mapped<Descriptor>>,
     umem: NonNull<Inner>,
     count: &'a RingCount,
-    /// How many went to a fill ring, and never left the kernel's hands.
-    recycled: u32,
     kind: PhantomData<K>,
 }
 
@@ -123,7 +122,8 @@ impl<K: Kind> Iterator for RxBatch<'_, K> {
 
     #[inline]
     fn next(&mut self) -> Option<Packet<K>> {
-        let descriptor = self.reader.read()?;
+        let descriptor = received(self.reader.read()?);
+        let descriptor = self.inner().taken(descriptor);
         // SAFETY: the kernel has given the frame, and this is the only time that the slot is read.
         Some(unsafe { Packet::new(self.umem, descriptor) })
     }
@@ -155,6 +155,7 @@ impl<K: Kind> RxBatch<'_, K> {
             Recycling { count: self.reader.left().min(fill.left()), done: 0, rx: self, fill };
         while both.done < both.count {
             let Some(descriptor) = both.rx.reader.peek() else { break };
+            let descriptor = both.rx.inner().lent(descriptor);
             // SAFETY: the kernel has given the frame, and nobody else has it for as long as the view is lent.
             look(unsafe { PacketView::new(umem, descriptor) });
             both.fill.recycle(descriptor.address);
@@ -162,6 +163,12 @@ impl<K: Kind> RxBatch<'_, K> {
             both.done += 1;
         }
         both.done
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 
     /// Packets, or fragments, that are left.
@@ -175,6 +182,12 @@ impl<K: Kind> RxBatch<'_, K> {
     }
 }
 
+/// What is received asks for nothing: the options of packets to send are the program's.
+#[inline]
+fn received(descriptor: Descriptor) -> Descriptor {
+    Descriptor { options: descriptor.options & XDP_PKT_CONTD, ..descriptor }
+}
+
 struct Recycling<'a, 'rx, 'fill, K: Kind> {
     rx: &'a mut RxBatch<'rx, K>,
     fill: &'a mut FillBatch<'fill, K>,
@@ -185,7 +198,7 @@ struct Recycling<'a, 'rx, 'fill, K: Kind> {
 impl<K: Kind> Drop for Recycling<'_, '_, '_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.rx.recycled += self.done;
+        self.rx.count.give(self.done);
         self.fill.count_recycled(self.done);
     }
 }
@@ -193,6 +206,6 @@ impl<K: Kind> Drop for Recycling<'_, '_, '_, K> {
 impl<K: Kind> Drop for RxBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.count.give(self.reader.left() + self.recycled);
+        self.count.give(self.reader.left());
     }
 }

@@ -9,7 +9,9 @@ use crate::error::{Context, Result};
 use crate::sys::xsk::RingKind;
 use crate::xsk::refusal::{Refusal, Rejected};
 use crate::xsk::socket_core::{SocketCore, Wake};
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::audit::Holder;
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{Exclusive, Kind, Packet};
 use std::fmt;
 use std::marker::PhantomData;
@@ -134,9 +136,7 @@ impl<K: Kind> TxBatch<'_, K> {
         if self.writer.left() == 0 {
             return Err(Rejected::new(packet, Refusal::Full));
         }
-        let descriptor = packet.into_descriptor();
-        let options = descriptor.options & XDP_TX_METADATA;
-        self.writer.write(Descriptor { options, ..descriptor });
+        self.put(packet, 0);
         Ok(())
     }
 
@@ -155,12 +155,24 @@ impl<K: Kind> TxBatch<'_, K> {
         let mut continued = packet.count();
         for fragment in packet {
             continued -= 1;
-            let descriptor = fragment.into_descriptor();
-            let more = if continued > 0 { XDP_PKT_CONTD } else { 0 };
-            let options = descriptor.options & XDP_TX_METADATA | more;
-            self.writer.write(Descriptor { options, ..descriptor });
+            self.put(fragment, if continued > 0 { XDP_PKT_CONTD } else { 0 });
         }
         Ok(())
+    }
+
+    /// Into a slot that there is, after the checks.
+    #[inline]
+    fn put(&mut self, packet: Packet<K>, more: u32) {
+        let descriptor = packet.into_descriptor();
+        self.inner().given(descriptor.address, Holder::Program);
+        let options = descriptor.options & XDP_TX_METADATA | more;
+        self.writer.write(Descriptor { options, ..descriptor });
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 
     #[inline]
@@ -199,6 +211,7 @@ impl<K: Kind> TxBatch<'_, K> {
     #[cold]
     fn abandon(&mut self) {
         while let Some(descriptor) = self.writer.take_back() {
+            let descriptor = self.inner().taken(descriptor);
             // SAFETY: pushed by its owner, never published, and read back once.
             drop(unsafe { Packet::<K>::new(self.umem, descriptor) });
         }

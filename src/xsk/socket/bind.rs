@@ -60,7 +60,7 @@ pub(super) fn bind<K: Kind>(
         None => open(&kernel, interface)?,
     };
     let settings = settings(umem, &wishes);
-    let core = Arc::new(SocketCore::new(fd, kernel, settings, umem.owner()));
+    let core = Arc::new(SocketCore::new(fd, kernel, settings));
     let maker = RingMaker::new(&core, umem)?;
     let mut fill = maker.fill(wishes.fill)?;
     let completion = maker.completion(wishes.completion)?;
@@ -90,7 +90,7 @@ pub(super) fn share<K: Kind>(first: &Socket<K>, wishes: Wishes) -> Result<Rings<
     let (umem, interface, queue) = (&first.umem, &first.interface, first.queue);
     let kernel = Kernel::default();
     let fd = open(&kernel, interface)?;
-    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings, umem.owner()));
+    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings));
     let maker = RingMaker::new(&core, umem)?;
     let wishes = Wishes { multi_buffer: first.core.settings.flags & XDP_USE_SG != 0, ..wishes };
     let (rx, tx) = ends(&maker, &wishes)?;
@@ -248,7 +248,7 @@ fn register<K: Kind>(core: &SocketCore, umem: &Umem<K>) -> io::Result<()> {
     let geometry = &inner.geometry;
     let metadata = if geometry.tx_metadata > 0 { XDP_UMEM_TX_METADATA_LEN } else { 0 };
     let registration = UmemRegistration {
-        address: inner.memory().base().as_ptr().addr() as u64,
+        address: inner.base().addr() as u64,
         length: geometry.length(),
         chunk_size: geometry.chunk_size,
         headroom: geometry.headroom,
