@@ -10,6 +10,9 @@ mod socket_core;
 pub(crate) mod umem;
 
 pub use refusal::{Refusal, Rejected};
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use ring::bench;
 pub use ring::{
     Buffer, Completed, CompletionBatch, CompletionRing, FillBatch, FillRing, FragmentedPacket,
     RxBatch, RxRing, TxBatch, TxRing,

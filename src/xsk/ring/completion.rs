@@ -1,7 +1,7 @@
 //! The completion ring: frames of packets that were sent.
 
 use super::anchor::Anchor;
-use super::ends::{Consumer, Reader};
+use super::ends::{Consumer, Reader, transfer};
 use super::fill::FillBatch;
 use super::memory::{Descriptor, Mapped};
 use super::poisoned;
@@ -142,13 +142,7 @@ impl<K: Kind> CompletionBatch<'_, K> {
         if !fill.is_of(self.umem) {
             return 0;
         }
-        let mut done = 0;
-        while fill.left() > 0
-            && let Some(address) = self.reader.read()
-        {
-            fill.recycle(address);
-            done += 1;
-        }
+        let done = transfer(&mut self.reader, fill.writer(), |address| address);
         self.recycled += done;
         fill.count_recycled(done);
         done

@@ -1,7 +1,7 @@
 //! The fill ring: frames for what is to be received.
 
 use super::anchor::Anchor;
-use super::ends::{Producer, Writer};
+use super::ends::{Producer, Writer, Written};
 use super::memory::Mapped;
 use super::poisoned;
 use crate::error::{Context, Result};
@@ -13,6 +13,7 @@ use crate::xsk::umem::{Exclusive, Frame, FrameCache, Kind, Packet};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 /// Takes frames that the kernel may put packets into.
@@ -173,7 +174,7 @@ impl<K: Kind> fmt::Debug for FillBatch<'_, K> {
     }
 }
 
-impl<K: Kind> FillBatch<'_, K> {
+impl<'a, K: Kind> FillBatch<'a, K> {
     /// Slots that are left.
     #[inline]
     pub fn left(&self) -> u32 {
@@ -198,10 +199,10 @@ impl<K: Kind> FillBatch<'_, K> {
 
     /// Gives the kernel all that was pushed; how many.
     #[inline]
-    pub fn commit(mut self) -> u32 {
-        self.count.give(self.writer.written() - self.counted);
-        self.counted = 0;
-        self.writer.publish()
+    pub fn commit(self) -> u32 {
+        let mut batch = ManuallyDrop::new(self);
+        batch.count.give(batch.writer.written() - batch.counted);
+        batch.writer.publish()
     }
 
     /// Whether it takes the frames of this UMEM.
@@ -210,10 +211,16 @@ impl<K: Kind> FillBatch<'_, K> {
         self.umem == umem
     }
 
-    /// A frame that counts as the kernel's, as the rings have it; `false` if there is no slot left.
+    /// For frames that count as the kernel's, which are to be [counted](Self::count_recycled).
     #[inline]
-    pub(super) fn recycle(&mut self, address: u64) -> bool {
-        self.writer.write(address)
+    pub(super) fn writer(&mut self) -> &mut Writer<'a, Mapped<u64>> {
+        &mut self.writer
+    }
+
+    /// How many are in it.
+    #[inline]
+    pub(super) fn written(&self) -> u32 {
+        self.writer.written()
     }
 
     /// So many were recycled.
@@ -221,15 +228,21 @@ impl<K: Kind> FillBatch<'_, K> {
     pub(super) fn count_recycled(&mut self, frames: u32) {
         self.counted += frames;
     }
+}
 
-    #[cold]
-    fn abandon(&mut self) {
-        // SAFETY: it outlives the ring.
-        let inner = unsafe { self.umem.as_ref() };
-        self.count.take(self.counted);
-        while let Some(address) = self.writer.take_back() {
-            inner.give_back(inner.geometry.locate(address, 0).map(|place| place.base));
-        }
+/// Gives frames back that were pushed and not committed; `recycled` of them counted as the kernel's.
+#[cold]
+fn abandon(
+    mut written: Written<Mapped<u64>>,
+    umem: NonNull<Inner>,
+    count: &RingCount,
+    recycled: u32,
+) {
+    // SAFETY: it outlives the ring.
+    let inner = unsafe { umem.as_ref() };
+    count.take(recycled);
+    while let Some(address) = written.take_back() {
+        inner.give_back(inner.geometry.locate(address, 0).map(|place| place.base));
     }
 }
 
@@ -237,7 +250,7 @@ impl<K: Kind> Drop for FillBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
         if self.writer.written() != 0 {
-            self.abandon();
+            abandon(self.writer.abandon(), self.umem, self.count, self.counted);
         }
     }
 }
