@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Where the bytes are.
 #[derive(Debug)]
-pub(crate) enum Memory {
-    Owned(Mapping),
-    /// Of somebody who has promised that it stays.
-    Raw(NonNull<u8>),
+pub(crate) struct Memory {
+    base: NonNull<u8>,
+    /// `None` if it is of somebody who has promised that it stays.
+    _mapping: Option<Mapping>,
 }
 
 // SAFETY: memory of the process, not of a thread.
@@ -27,11 +27,17 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
+    pub(crate) fn owned(mapping: Mapping) -> Self {
+        Self { base: mapping.base(), _mapping: Some(mapping) }
+    }
+
+    pub(crate) fn raw(base: NonNull<u8>) -> Self {
+        Self { base, _mapping: None }
+    }
+
+    #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
-        match self {
-            Self::Owned(mapping) => mapping.base(),
-            Self::Raw(base) => *base,
-        }
+        self.base
     }
 }
 

@@ -207,7 +207,7 @@ impl UmemBuilder {
         let kernel = Kernel::default();
         self.check(&kernel)?;
         let (mapping, huge) = self.map(&kernel).during("map", self.object())?;
-        Ok(Umem::over(Memory::Owned(mapping), self.geometry, huge))
+        Ok(Umem::over(Memory::owned(mapping), self.geometry, huge))
     }
 
     /// In the memory of a file, as of memfd_create(2), from its beginning to its end. Other processes may map it too.
@@ -222,7 +222,7 @@ impl UmemBuilder {
         let backing = Backing::Shared(file.as_fd(), 0);
         let mapping = kernel.map(length, backing).during("map", self.object())?;
         self.fits_memory(mapping.base(), length)?;
-        Ok(Umem::over(Memory::Owned(mapping), self.geometry, false))
+        Ok(Umem::over(Memory::owned(mapping), self.geometry, false))
     }
 
     /// In memory that is given.
@@ -239,7 +239,7 @@ impl UmemBuilder {
         self.fit(length)?;
         self.check(&kernel)?;
         self.fits_memory(base, length)?;
-        Ok(Umem::over(Memory::Raw(base), self.geometry, false))
+        Ok(Umem::over(Memory::raw(base), self.geometry, false))
     }
 
     fn object(&self) -> String {
