@@ -79,6 +79,9 @@ pub use capabilities::{
 pub use diag::{MemoryInfo, SocketInfo, SocketStatistics, UmemInfo, count_sockets_in, sockets_in};
 pub use program::{DefaultProgram, ProgramOptions};
 pub use refusal::{Refusal, Rejected};
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use ring::bench;
 pub use ring::{
     Buffer, Completed, CompletionBatch, CompletionRing, FillBatch, FillRing, Fragments,
     FragmentsBatch, RxBatch, RxRing, TxBatch, TxRing,

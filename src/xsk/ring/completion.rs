@@ -1,7 +1,7 @@
 //! The completion ring: frames of packets that were sent.
 
 use super::anchor::Anchor;
-use super::ends::{Consumer, Reader};
+use super::ends::{Consumer, Reader, transfer};
 use super::fill::FillBatch;
 use super::memory::{Descriptor, Mapped};
 use super::poisoned;
@@ -154,14 +154,12 @@ impl<K: Kind> CompletionBatch<'_, K> {
         if !fill.is_of(self.umem) {
             return 0;
         }
-        let mut done = 0;
-        while fill.left() > 0
-            && let Some(address) = self.reader.read()
-        {
-            let descriptor = Descriptor { address, length: 0, options: 0 };
-            fill.recycle(self.inner().lent(descriptor).address);
-            done += 1;
-        }
+        let umem = self.umem;
+        let done = transfer(&mut self.reader, fill.writer(), |address| {
+            // SAFETY: it outlives the ring that is borrowed.
+            let inner = unsafe { umem.as_ref() };
+            inner.lent(Descriptor { address, length: 0, options: 0 }).address
+        });
         self.count.give(done);
         fill.count_recycled(done);
         done

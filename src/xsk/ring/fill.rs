@@ -1,7 +1,7 @@
 //! The fill ring: frames for what is to be received.
 
 use super::anchor::Anchor;
-use super::ends::{Producer, Writer};
+use super::ends::{Producer, Writer, Written};
 use super::memory::{Descriptor, Mapped};
 use super::poisoned;
 use crate::error::{Context, Result};
@@ -15,6 +15,7 @@ use crate::xsk::umem::{Exclusive, Frame, FrameCache, Kind, Packet};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 /// Takes frames that the kernel may put packets into.
@@ -179,7 +180,7 @@ impl<K: Kind> fmt::Debug for FillBatch<'_, K> {
     }
 }
 
-impl<K: Kind> FillBatch<'_, K> {
+impl<'a, K: Kind> FillBatch<'a, K> {
     /// Slots that are left.
     #[inline]
     pub fn left(&self) -> u32 {
@@ -206,10 +207,10 @@ impl<K: Kind> FillBatch<'_, K> {
 
     /// Gives the kernel all that was pushed; how many.
     #[inline]
-    pub fn commit(mut self) -> u32 {
-        self.count.give(self.writer.written() - self.counted);
-        self.counted = 0;
-        self.writer.publish()
+    pub fn commit(self) -> u32 {
+        let mut batch = ManuallyDrop::new(self);
+        batch.count.give(batch.writer.written() - batch.counted);
+        batch.writer.publish()
     }
 
     /// Whether it takes the frames of this UMEM.
@@ -218,16 +219,16 @@ impl<K: Kind> FillBatch<'_, K> {
         self.umem == umem
     }
 
-    /// A frame that counts as the kernel's, as the rings have it; `false` if there is no slot left.
+    /// For frames that count as the kernel's, which are to be [counted](Self::count_recycled).
     #[inline]
-    pub(super) fn recycle(&mut self, address: u64) -> bool {
-        self.writer.write(address)
+    pub(super) fn writer(&mut self) -> &mut Writer<'a, Mapped<u64>> {
+        &mut self.writer
     }
 
-    /// So many were recycled.
+    /// How many are in it.
     #[inline]
-    pub(super) fn count_recycled(&mut self, frames: u32) {
-        self.counted += frames;
+    pub(super) fn written(&self) -> u32 {
+        self.writer.written()
     }
 
     #[inline]
@@ -236,15 +237,28 @@ impl<K: Kind> FillBatch<'_, K> {
         unsafe { self.umem.as_ref() }
     }
 
-    #[cold]
-    fn abandon(&mut self) {
-        self.count.take(self.counted);
-        while let Some(address) = self.writer.take_back() {
-            let inner = self.inner();
-            let descriptor = inner.taken(Descriptor { address, length: 0, options: 0 });
-            let place = inner.geometry.locate(descriptor.address, 0);
-            inner.give_back(place.map(|place| place.base));
-        }
+    /// So many were recycled.
+    #[inline]
+    pub(super) fn count_recycled(&mut self, frames: u32) {
+        self.counted += frames;
+    }
+}
+
+/// Gives frames back that were pushed and not committed; `recycled` of them counted as the kernel's.
+#[cold]
+fn abandon(
+    mut written: Written<Mapped<u64>>,
+    umem: NonNull<Inner>,
+    count: &RingCount,
+    recycled: u32,
+) {
+    // SAFETY: it outlives the ring.
+    let inner = unsafe { umem.as_ref() };
+    count.take(recycled);
+    while let Some(address) = written.take_back() {
+        let descriptor = inner.taken(Descriptor { address, length: 0, options: 0 });
+        let place = inner.geometry.locate(descriptor.address, 0);
+        inner.give_back(place.map(|place| place.base));
     }
 }
 
@@ -252,7 +266,7 @@ impl<K: Kind> Drop for FillBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
         if self.writer.written() != 0 {
-            self.abandon();
+            abandon(self.writer.abandon(), self.umem, self.count, self.counted);
         }
     }
 }

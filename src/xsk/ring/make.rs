@@ -62,7 +62,7 @@ impl<'a, K: Kind> RingMaker<'a, K> {
         let object = || format!("a {ring} ring of {size} slots");
         let fd = self.socket.as_fd();
         self.socket.kernel.xsk_make_ring(fd, kind, size).during("make", object())?;
-        Anchor::new(self.socket, self.umem.owner(), kind, size, &self.offsets)
+        Anchor::new(self.socket, self.umem.owner(), kind, size, self.offsets.of(kind))
             .during("map", object())
     }
 }

@@ -6,6 +6,8 @@
 //! is left to the program.
 
 mod anchor;
+#[cfg(feature = "bench-internals")]
+pub mod bench;
 mod completion;
 mod ends;
 mod fill;

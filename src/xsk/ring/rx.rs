@@ -1,7 +1,7 @@
 //! The RX ring: packets that were received.
 
 use super::anchor::Anchor;
-use super::ends::{Consumer, Reader};
+use super::ends::{Consumer, Reader, transfer};
 use super::fill::FillBatch;
 use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD};
 use super::poisoned;
@@ -149,20 +149,16 @@ impl<K: Kind> RxBatch<'_, K> {
         if !fill.is_of(self.umem) {
             return 0;
         }
-        let umem = self.umem;
+        let (umem, before) = (self.umem, fill.written());
         // Counts what was done even if `look` panics: the packet that it was about is read again later.
-        let mut both =
-            Recycling { count: self.reader.left().min(fill.left()), done: 0, rx: self, fill };
-        while both.done < both.count {
-            let Some(descriptor) = both.rx.reader.peek() else { break };
-            let descriptor = both.rx.inner().lent(descriptor);
+        let both = Recycling { rx: self, fill, before };
+        transfer(&mut both.rx.reader, both.fill.writer(), |descriptor| {
+            // SAFETY: it outlives the ring that is borrowed.
+            let descriptor = unsafe { umem.as_ref() }.lent(descriptor);
             // SAFETY: the kernel has given the frame, and nobody else has it for as long as the view is lent.
             look(unsafe { PacketView::new(umem, descriptor) });
-            both.fill.recycle(descriptor.address);
-            both.rx.reader.skip();
-            both.done += 1;
-        }
-        both.done
+            descriptor.address
+        })
     }
 
     #[inline]
@@ -191,15 +187,16 @@ fn received(descriptor: Descriptor) -> Descriptor {
 struct Recycling<'a, 'rx, 'fill, K: Kind> {
     rx: &'a mut RxBatch<'rx, K>,
     fill: &'a mut FillBatch<'fill, K>,
-    count: u32,
-    done: u32,
+    /// What the fill batch had before.
+    before: u32,
 }
 
 impl<K: Kind> Drop for Recycling<'_, '_, '_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.rx.count.give(self.done);
-        self.fill.count_recycled(self.done);
+        let done = self.fill.written() - self.before;
+        self.rx.count.give(done);
+        self.fill.count_recycled(done);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The TX ring: packets to send.
 
 use super::anchor::Anchor;
-use super::ends::{Producer, Writer};
+use super::ends::{Producer, Writer, Written};
 use super::fragments::Fragments;
 use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD, XDP_TX_METADATA};
 use super::poisoned;
@@ -15,6 +15,7 @@ use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{Exclusive, Kind, Packet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
@@ -203,18 +204,21 @@ impl<K: Kind> TxBatch<'_, K> {
 
     /// Gives the kernel all that was pushed; how many slots. It may need to be [woken](TxRing::wake).
     #[inline]
-    pub fn commit(mut self) -> u32 {
-        self.count.give(self.writer.written());
-        self.writer.publish()
+    pub fn commit(self) -> u32 {
+        let mut batch = ManuallyDrop::new(self);
+        batch.count.give(batch.writer.written());
+        batch.writer.publish()
     }
+}
 
-    #[cold]
-    fn abandon(&mut self) {
-        while let Some(descriptor) = self.writer.take_back() {
-            let descriptor = self.inner().taken(descriptor);
-            // SAFETY: pushed by its owner, never published, and read back once.
-            drop(unsafe { Packet::<K>::new(self.umem, descriptor) });
-        }
+/// Gives frames back of packets that were pushed and not committed.
+#[cold]
+fn abandon<K: Kind>(mut written: Written<Mapped<Descriptor>>, umem: NonNull<Inner>) {
+    while let Some(descriptor) = written.take_back() {
+        // SAFETY: it outlives the ring.
+        let descriptor = unsafe { umem.as_ref() }.taken(descriptor);
+        // SAFETY: pushed by its owner, never published, and read back once.
+        drop(unsafe { Packet::<K>::new(umem, descriptor) });
     }
 }
 
@@ -222,7 +226,7 @@ impl<K: Kind> Drop for TxBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
         if self.writer.written() != 0 {
-            self.abandon();
+            abandon::<K>(self.writer.abandon(), self.umem);
         }
     }
 }
