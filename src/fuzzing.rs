@@ -30,3 +30,8 @@ pub fn pins(text: &str) {
 pub fn netlink(data: &[u8]) {
     crate::sys::netlink::fuzz(data);
 }
+
+/// What a program does with rings, frames and packets, and what the kernel says, which may be lies.
+pub fn rings(moves: &[u8]) {
+    crate::xsk::drill::drill(moves, true);
+}

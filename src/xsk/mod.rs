@@ -3,6 +3,8 @@
 //! Owns UMEMs, their frames, rings and sockets. Its promise: safe Rust cannot use a frame that is the kernel's, use one
 //! twice, or put one where it does not belong. In libxdp this is `xsk.c` and `xsk.h`, which leave all that to the program.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod drill;
 mod refusal;
 pub(crate) mod ring;
 mod socket;

@@ -8,6 +8,8 @@
 mod anchor;
 mod completion;
 mod ends;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fake;
 mod fill;
 mod fragments;
 mod make;
