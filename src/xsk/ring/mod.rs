@@ -14,6 +14,8 @@ mod fill;
 mod fragments;
 mod make;
 pub(crate) mod memory;
+#[cfg(test)]
+mod models;
 mod rx;
 mod tx;
 
