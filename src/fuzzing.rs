@@ -32,3 +32,8 @@ pub fn netlink(data: &[u8]) {
     crate::sys::genl::fuzz(data);
     crate::sys::sock_diag::fuzz(data);
 }
+
+/// What a program does with rings, frames and packets, and what the kernel says, which may be lies.
+pub fn rings(moves: &[u8]) {
+    crate::xsk::drill::drill(moves, true);
+}

@@ -63,6 +63,8 @@
 
 mod capabilities;
 mod diag;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod drill;
 pub(crate) mod program;
 mod refusal;
 pub(crate) mod ring;

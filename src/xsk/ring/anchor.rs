@@ -12,13 +12,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The mapping of one ring, and what must outlive it. Unmapped first: mapped rings keep a socket from being closed.
+/// The memory of one ring, and what must outlive it. Unmapped first: mapped rings keep a socket from being closed.
 #[derive(Debug)]
 pub(crate) struct Anchor {
-    _mapping: Mapping,
+    _memory: Held,
     pub(super) socket: Arc<SocketCore>,
     owner: Arc<Owner>,
     pub(super) count: Arc<RingCount>,
+}
+
+/// What keeps a ring's memory in place.
+#[derive(Debug)]
+enum Held {
+    Mapping(#[allow(dead_code, reason = "unmapped when it is dropped")] Mapping),
+    #[cfg(any(test, fuzzing))]
+    Fake(#[allow(dead_code, reason = "freed when it is dropped")] super::fake::Shared),
 }
 
 impl Drop for Anchor {
@@ -37,8 +45,22 @@ impl Anchor {
         at: RingOffsets,
     ) -> io::Result<(Self, Mapped<E>)> {
         let (mapping, memory) = map(&socket.kernel, socket.fd.as_fd(), ring, entries, at)?;
+        Ok((Self::holding(Held::Mapping(mapping), socket, owner), memory))
+    }
+
+    /// Of a ring in ordinary memory.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn fake(
+        memory: super::fake::Shared,
+        socket: &Arc<SocketCore>,
+        owner: &Arc<Owner>,
+    ) -> Self {
+        Self::holding(Held::Fake(memory), socket, owner)
+    }
+
+    fn holding(memory: Held, socket: &Arc<SocketCore>, owner: &Arc<Owner>) -> Self {
         let (socket, owner, count) = (socket.clone(), owner.clone(), owner.count_ring());
-        Ok((Self { _mapping: mapping, socket, owner, count }, memory))
+        Self { _memory: memory, socket, owner, count }
     }
 
     #[inline]

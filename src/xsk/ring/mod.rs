@@ -10,10 +10,14 @@ mod anchor;
 pub mod bench;
 mod completion;
 mod ends;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fake;
 mod fill;
 mod fragments;
 mod make;
 pub(crate) mod memory;
+#[cfg(test)]
+mod models;
 mod rx;
 mod tx;
 

@@ -20,6 +20,8 @@ pub use cache::FrameCache;
 pub use count::FrameCensus;
 pub use frame::{BadDescriptor, Frame, Packet, PacketView};
 pub(crate) use geometry::Geometry;
+#[cfg(any(test, fuzzing))]
+pub(crate) use geometry::Place;
 pub use geometry::{Chunks, MIN_CHUNK_SIZE, UmemRule, XDP_PACKET_HEADROOM};
 pub use kind::{Exclusive, Kind, Shared};
 pub use metadata::{RxMetadata, TxMetadata};
