@@ -41,6 +41,8 @@ impl Memory {
 pub(crate) struct Inner {
     memory: Memory,
     pub(crate) geometry: Geometry,
+    /// Whether the kernel knows launch times in TX metadata.
+    pub(crate) has_launch_time: bool,
     state: Mutex<State>,
     /// Of the rings that there are.
     traffic: Mutex<Traffic>,
@@ -111,8 +113,10 @@ impl Inner {
         // The lowest first, so that few pages are used by a program that needs few frames.
         let free = (0..geometry.frames).rev().map(|frame| geometry.base(frame)).collect();
         let state = State { free, written_off: 0, is_orphan: false };
+        let release = || Kernel::default().release().is_none_or(|release| release >= (6, 15));
         Self {
             memory,
+            has_launch_time: geometry.tx_metadata > 0 && release(),
             geometry,
             state: Mutex::new(state),
             traffic: Mutex::default(),
