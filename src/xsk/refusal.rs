@@ -31,6 +31,13 @@ pub enum Refusal {
     /// they give the frame back, and the metadata would be looked for in the wrong place.
     #[error("TX metadata needs a packet that begins at an even address")]
     OddAddress,
+    /// The checksum that TX metadata asks for would be behind the end of the packet, or of its first fragment. The kernel
+    /// would refuse all sending from there on, and give the frame back again and again.
+    #[error("the checksum is to be behind the end of the packet")]
+    ChecksumOutside,
+    /// TX metadata with a launch time, which kernels before 6.15 answer as [`ChecksumOutside`](Self::ChecksumOutside).
+    #[error("launch times need kernel 6.15 or newer")]
+    NoLaunchTime,
     /// More fragments than a packet can have.
     #[error("more fragments than the socket takes")]
     TooManyFragments,

@@ -1,11 +1,13 @@
 //! Packets of several fragments, since kernel 6.6; older ones refuse by name.
 
 use crate::lab::{Duplex, Lab, Plan, Wire, completed, flush, refill, settled, too_old, umem};
+use crate::raw::{Descriptor, Raw, Register, bind};
 use crate::support::kernel;
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::ErrorKind;
-use oxdp::xsk::{Chunks, Fragments, Refusal, Umem};
+use oxdp::xsk::{Chunks, Fragments, Packet, Refusal, Umem};
+use rustix::net::xdp::SocketAddrXdpFlags;
 
 /// A socket at each end for packets of several fragments; `None` on a kernel that is too old, which has said so.
 fn wire_of(plan: Plan, umem: Umem) -> Result<Option<Wire>> {
@@ -234,5 +236,58 @@ fn packets_of_fragments_are_as_long_as_the_program_leaves_them() -> Result<()> {
         completed(&mut wire.far, 3)?;
         wire.end()?;
     }
+    Ok(())
+}
+
+/// What the library refuses the kernel drops as a whole, and goes on with the next packet.
+#[test]
+fn the_kernel_drops_packets_with_a_bad_fragment() -> Result<()> {
+    let Some(wire) = wire_of(Plan::fragments(), umem(1024)?)? else { return Ok(()) };
+    let Wire { mut near, far, umem, lab } = wire;
+    drop(far);
+    let raw = Raw::new(&lab.far, &Register::default())?;
+    let flags = SocketAddrXdpFlags::XDP_COPY | SocketAddrXdpFlags::XDP_USE_SG;
+    ensure!(soon(|| Ok(bind(&raw.fd, &lab.far, 0, flags).is_ok()))?);
+    let fragment = |frame: u64, length, more: bool| Descriptor {
+        address: frame * 4096,
+        length,
+        options: more.into(),
+    };
+    let bad: [Vec<Descriptor>; 4] = [
+        vec![fragment(1, 100, true), fragment(2, 0, false)],
+        vec![fragment(1, 100, true), fragment(64, 100, true), fragment(2, 100, false)],
+        vec![fragment(1, 100, true), fragment(2, 4097, false)],
+        (0..19).map(|number| fragment(number + 1, 60, number < 18)).collect(),
+    ];
+    let mut invalid = 0;
+    for packet in bad {
+        let slots = packet.len() + 1;
+        for descriptor in packet {
+            raw.tx.push(descriptor);
+        }
+        raw.tx.push(fragment(0, 77, false));
+        ensure!(soon(|| {
+            let _ = raw.kick();
+            Ok(raw.tx.consumer() == raw.tx.producer())
+        })?);
+        let mut got = Vec::new();
+        ensure!(soon(|| {
+            got.extend(near.rx.packets(16)?);
+            Ok(!got.is_empty())
+        })?);
+        crate::lab::quiet();
+        got.extend(near.rx.packets(16)?);
+        let lengths: Vec<Vec<_>> =
+            got.iter().map(|packet| packet.iter().map(Packet::len).collect()).collect();
+        ensure!(lengths == [[77]], "{lengths:?}");
+        // All frames come back since 6.18; before, some of them.
+        let back = raw.completions();
+        println!("{} of {slots} frames came back: {back:?}", back.len());
+        ensure!(back.contains(&0) && (back.len() == slots || kernel()? < (6, 18)), "{back:?}");
+        ensure!(raw.statistics()?.tx_invalid_descs > invalid);
+        invalid = raw.statistics()?.tx_invalid_descs;
+    }
+    drop((raw, near));
+    drop(umem);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Two ends of a wire with a socket at each, and what is done with them again and again.
 
 use crate::support::lab::{Namespace, ip, soon};
-use crate::support::object;
+use crate::support::{kernel, object};
 use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{
     BindMode, Bound, Exclusive, Kind, Packet, RxRing, Socket, SocketBuilder, TxRing, Umem,
@@ -280,6 +280,11 @@ pub(crate) fn completed<K: Kind>(from: &mut Bound<K>, wanted: usize) -> Result<(
     })?;
     ensure!(all && done == wanted, "{done} of {wanted} frames have come back");
     Ok(())
+}
+
+/// How many packets a call sends in copy mode.
+pub(crate) fn call() -> Result<u32> {
+    Ok(if kernel()? < (5, 11) { 16 } else { 32 })
 }
 
 /// Waits until nothing comes any more, for a moment: what is counted then has come.

@@ -1,5 +1,6 @@
 //! A socket without the library, for what its API does not let happen. All that is `unsafe` about it is here.
 
+use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::Interface;
 use rustix::io::Errno;
@@ -259,8 +260,12 @@ impl Raw {
     /// Sends `length` bytes at `address`, which must succeed.
     pub(crate) fn send(&self, address: u64, length: u32) -> Result<()> {
         self.tx.push(Descriptor { address, length, options: 0 });
-        self.kick()?;
-        ensure!(self.tx.producer() == self.tx.consumer(), "not taken");
+        // Before 6.17 the call after the last tells that all is taken.
+        let is_taken = soon(|| {
+            self.kick()?;
+            Ok(self.tx.producer() == self.tx.consumer())
+        })?;
+        ensure!(is_taken, "not taken");
         Ok(())
     }
 }

@@ -63,7 +63,8 @@ impl<K: Kind> TxRing<K> {
         self.producer.size()
     }
 
-    /// Packets, or fragments, that the kernel has not taken yet.
+    /// Packets, or fragments, that the kernel has not taken yet. In copy mode kernels before 6.17 tell of none that they
+    /// have taken before they have found the ring empty.
     pub fn pending(&self) -> u32 {
         self.producer.pending()
     }
@@ -90,7 +91,7 @@ impl<K: Kind> TxRing<K> {
         self.producer.needs_wakeup()
     }
 
-    /// Calls the kernel if it sleeps. In copy mode one call sends at most 32 packets (or the
+    /// Calls the kernel if it sleeps. In copy mode one call sends at most 32 packets, 16 on kernel 5.10 (or the
     /// [budget](super::super::SocketBuilder::tx_budget)): to be done again while packets are [pending](Self::pending).
     ///
     /// # Errors

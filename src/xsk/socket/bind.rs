@@ -8,7 +8,7 @@ use crate::net::Interface;
 use crate::sys::Kernel;
 use crate::sys::xsk::{
     Address, UmemRegistration, XDP_SHARED_UMEM, XDP_UMEM_TX_METADATA_LEN, XDP_UMEM_TX_SW_CSUM,
-    XDP_USE_NEED_WAKEUP, XDP_USE_SG,
+    XDP_USE_NEED_WAKEUP, XDP_USE_SG, XDP_ZEROCOPY,
 };
 use crate::xsk::capabilities::DeviceCapabilities;
 use crate::xsk::program::{DefaultProgram, ProgramOptions};
@@ -331,6 +331,9 @@ fn refused(source: io::Error, core: &SocketCore) -> ErrorKind {
         }
         Some(libc::EINVAL) if core.settings.flags & XDP_USE_SG != 0 => {
             "no such queue, or packets of several fragments cannot be had"
+        }
+        Some(libc::EINVAL) if core.settings.flags & XDP_ZEROCOPY != 0 => {
+            "no such queue, or the device refuses such memory in zero-copy mode"
         }
         Some(libc::EINVAL) => "no such queue",
         Some(libc::EPERM) => "not allowed",

@@ -253,7 +253,7 @@ impl<K: Kind> Packet<K> {
         Ok(())
     }
 
-    /// Gives the packet another length; what is added is whatever is there.
+    /// Gives the packet another length; what is added is whatever is there. Metadata that was asked for is forgotten.
     ///
     /// # Errors
     /// [`Refusal::TooLong`] if the frame ends before, [`Refusal::BadDescriptor`]; nothing is changed then.
@@ -263,7 +263,7 @@ impl<K: Kind> Packet<K> {
         if length > room {
             return Err(Refusal::TooLong);
         }
-        self.descriptor.length = length;
+        self.move_to(place, length);
         Ok(())
     }
 

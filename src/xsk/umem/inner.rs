@@ -13,6 +13,7 @@ use super::audit::{Audit, Holder};
 use super::count::{FrameCensus, RingCount};
 use super::geometry::{Geometry, Place};
 use super::memory::Memory;
+use crate::sys::Kernel;
 use crate::xsk::ring::memory::Descriptor;
 use crate::xsk::socket_core::SocketCore;
 use std::ptr::NonNull;
@@ -28,6 +29,8 @@ pub(crate) struct Inner {
     /// after that, or made a ring, which takes it too.
     base: AtomicPtr<u8>,
     pub(crate) geometry: Geometry,
+    /// Whether the kernel knows launch times in TX metadata.
+    pub(crate) has_launch_time: bool,
     books: Mutex<Books>,
     /// Sockets that are bound with this memory.
     pub(crate) sockets: Mutex<Vec<Weak<SocketCore>>>,
@@ -81,11 +84,14 @@ fn all(geometry: &Geometry) -> Vec<u64> {
 impl Inner {
     pub(crate) fn new(memory: Memory, geometry: Geometry) -> Self {
         let base = AtomicPtr::new(memory.base().as_ptr());
+        let release = || Kernel::default().release().is_none_or(|release| release >= (6, 15));
+        let has_launch_time = geometry.tx_metadata > 0 && release();
         let (free, rings) = (all(&geometry), Vec::new());
         let books =
             Books { memory, free, written_off: 0, is_orphan: false, rings, settled: 0 }.into();
         let (sockets, visitors) = (Mutex::default(), AtomicU64::new(1));
-        Self { base, geometry, books, sockets, visitors, audit: Audit::new(geometry.frames) }
+        let audit = Audit::new(geometry.frames);
+        Self { base, geometry, has_launch_time, books, sockets, visitors, audit }
     }
 
     /// Where the memory begins.

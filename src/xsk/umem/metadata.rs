@@ -74,16 +74,18 @@ pub trait RxMetadata: Sized {
 }
 
 impl<K: Kind> Packet<K> {
-    /// Asks the device to do something with the packet. To be done last: whoever moves the packet's beginning loses it.
+    /// Asks the device to do something with the packet. To be done last: whoever moves the packet's beginning or end loses it.
     ///
     /// # Errors
     /// [`Refusal::NoRoomForMetadata`] if the UMEM has no [place](super::UmemBuilder::tx_metadata) for it, or the packet begins too
-    /// early in its frame; [`Refusal::OddAddress`]; [`Refusal::BadDescriptor`].
+    /// early in its frame; [`Refusal::OddAddress`]; [`Refusal::ChecksumOutside`]; [`Refusal::NoLaunchTime`];
+    /// [`Refusal::BadDescriptor`].
     pub fn set_tx_metadata(&mut self, metadata: &TxMetadata) -> Result<(), Refusal> {
         let at = self.tx_metadata_place()?.ok_or(Refusal::NoRoomForMetadata)?;
         if !at.offset.is_multiple_of(2) {
             return Err(Refusal::OddAddress);
         }
+        self.check_metadata(metadata)?;
         let first = self.inner().pointer(at);
         for (index, byte) in metadata.bytes().into_iter().enumerate() {
             // SAFETY: the UMEM's metadata is at least as long, and before the packet within its frame.
@@ -93,6 +95,19 @@ impl<K: Kind> Packet<K> {
         }
         self.set_metadata_flag();
         Ok(())
+    }
+
+    /// What is wrong with it blocks the TX ring: the kernel does not take the packet, nor what is behind it.
+    fn check_metadata(&self, metadata: &TxMetadata) -> Result<(), Refusal> {
+        if metadata.launch_time.is_some() && !self.inner().has_launch_time {
+            return Err(Refusal::NoLaunchTime);
+        }
+        match metadata.checksum {
+            Some((start, offset)) if u32::from(start) + u32::from(offset) + 2 > self.len() => {
+                Err(Refusal::ChecksumOutside)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the metadata for sending it begins; `None` if there is no room.
