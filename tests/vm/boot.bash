@@ -39,8 +39,9 @@ exec_qemu() {
 	else
 		# A single thread for all processors: before 8.1, qemu with more of them may run what a guest had
 		# in place of code it has just patched, and kernels patch theirs all the time. The clock is the
-		# host's and thus sound, which older kernels do not believe. Five-level page tables cost time.
-		machine=(-accel "tcg,thread=single" -cpu "max,la57=off")
+		# host's and thus sound, which older kernels do not believe. Five-level page tables cost time. And before
+		# 8.0, cmpxchg16b, with which kernels take memory, leaves wrong flags to an interrupt that comes just then.
+		machine=(-accel "tcg,thread=single" -cpu "max,la57=off,cx16=off")
 		cmdline+=' tsc=reliable'
 	fi
 	# A network card on a wire that leads nowhere, for tests of devices that outlive their namespace: what the kernel
