@@ -68,10 +68,21 @@ impl<E: Copy + Default> FakeRing<E> {
         unsafe { AtomicU32::from_ptr(self.flags.as_ptr()) }
     }
 
+    /// Where producer, consumer, slots and flags are.
+    #[cfg(test)]
+    pub(super) fn addresses(&self) -> [usize; 4] {
+        let slots = self.slots.cast::<u32>();
+        [self.producer, self.consumer, slots, self.flags].map(|place| place.addr().get())
+    }
+
+    /// Which slot is meant.
+    pub(super) fn index(&self, index: u32) -> usize {
+        (index & (self.size() - 1)) as usize
+    }
+
     fn slot(&self, index: u32) -> *mut E {
-        let index = (index & (self.size() - 1)) as usize;
         // SAFETY: below the number of slots.
-        unsafe { self.slots.as_ptr().cast::<E>().add(index) }
+        unsafe { self.slots.as_ptr().cast::<E>().add(self.index(index)) }
     }
 
     /// As the kernel gives: `false` if the ring is full.

@@ -5,6 +5,8 @@
 //! nothing is read twice, whatever becomes of the view. In libxdp these are the inline functions of `xsk.h`, and the rest
 //! is left to the program.
 
+#[cfg(test)]
+mod against_c;
 mod anchor;
 #[cfg(feature = "bench-internals")]
 pub mod bench;
