@@ -1,0 +1,155 @@
+//! What was measured, and how it is told.
+
+use crate::chart::{Bar, Panel};
+use crate::rivals::{Measured, Rival};
+use anyhow::Result;
+use clap::ValueEnum;
+use std::fmt;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Case {
+    /// The kernel drops all packets.
+    Kernel,
+    /// A program receives and drops them.
+    Drop,
+    /// It sends.
+    Send,
+    /// It sends what it receives back.
+    Forward,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kernel => "XDP_DROP, no program",
+            Self::Drop => "receive and drop",
+            Self::Send => "send",
+            Self::Forward => "forward",
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Figures {
+    cases: Vec<Case>,
+    measured: Vec<(Case, Rival, Measured)>,
+    openings: Vec<(Rival, Duration)>,
+}
+
+const RIVALS: [Rival; 4] = [Rival::Kernel, Rival::Oxdp, Rival::C, Rival::XskRs];
+
+impl Figures {
+    pub(crate) fn new(only: &[Case]) -> Self {
+        let all = Case::value_variants().iter().copied();
+        let cases = all.filter(|case| only.is_empty() || only.contains(case)).collect();
+        Self { cases, measured: Vec::new(), openings: Vec::new() }
+    }
+
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        self.cases.clone()
+    }
+
+    pub(crate) fn add(&mut self, case: Case, rival: Rival, measured: Measured) {
+        self.measured.push((case, rival, measured));
+    }
+
+    pub(crate) fn add_opening(&mut self, rival: Rival, took: Duration) {
+        self.openings.push((rival, took));
+    }
+
+    fn median(&self, case: Case, rival: Rival, of: fn(&Measured) -> f64) -> Option<f64> {
+        let own = self.measured.iter().filter(|(c, r, _)| (*c, *r) == (case, rival));
+        median(own.map(|(_, _, measured)| of(measured)).collect())
+    }
+
+    fn opening(&self, rival: Rival) -> Option<f64> {
+        let own = self.openings.iter().filter(|(other, _)| *other == rival);
+        median(own.map(|(_, took)| took.as_secs_f64() * 1e3).collect())
+    }
+
+    /// For the chart.
+    pub(crate) fn panels(&self) -> Vec<Panel> {
+        let bar = |value: Option<f64>, rival: Rival, case: Case, digits| {
+            value.filter(|value| value.is_finite()).map(|value| Bar {
+                group: case.to_string(),
+                name: rival.name(),
+                value,
+                digits,
+            })
+        };
+        let each = || self.cases.iter().flat_map(|case| RIVALS.map(|rival| (*case, rival)));
+        let rates = each().filter_map(|(case, rival)| {
+            let rate = self.median(case, rival, |measured| measured.rate / 1e6);
+            bar(rate, rival, case, 2)
+        });
+        let times = each().filter_map(|(case, rival)| {
+            bar(self.median(case, rival, |measured| measured.cpu), rival, case, 0)
+        });
+        let openings = RIVALS.into_iter().filter_map(|rival| {
+            let bar = bar(self.opening(rival), rival, Case::Drop, 1);
+            bar.map(|bar| Bar { group: "to the first packet".into(), ..bar })
+        });
+        let panels = [
+            ("Million packets a second: more is better", rates.collect::<Vec<_>>()),
+            ("Processor time for a packet, ns: less is better", times.collect()),
+            ("Opening a socket with its program, ms: less is better", openings.collect()),
+        ];
+        panels.into_iter().map(|(title, bars)| Panel { title, bars }).collect()
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:>22} {:>12} {:>14} {:>8} {:>14} {:>8}",
+            "", "", "packets/s", "to C", "ns of CPU", "to C"
+        )?;
+        for case in &self.cases {
+            for rival in RIVALS {
+                let get = |rival, of| self.median(*case, rival, of);
+                let Some(rate) = get(rival, |m| m.rate) else { continue };
+                let cpu = get(rival, |m| m.cpu).filter(|cpu| cpu.is_finite());
+                let faster = get(Rival::C, |m| m.rate).map(|theirs| rate / theirs);
+                let cheaper = get(Rival::C, |m| m.cpu).zip(cpu).map(|(theirs, cpu)| cpu / theirs);
+                let name = rival.name();
+                write!(f, "{case:>22} {name:>12} {rate:>14.0} {:>8}", two(faster))?;
+                let cpu = cpu.map_or("-".into(), |cpu| format!("{cpu:.0}"));
+                writeln!(f, " {cpu:>14} {:>8}", two(cheaper))?;
+            }
+        }
+        writeln!(f, "from the start to the first packet, ms")?;
+        for rival in RIVALS {
+            let Some(took) = self.opening(rival) else { continue };
+            let ratio = self.opening(Rival::C).map(|theirs| took / theirs);
+            writeln!(f, "{:>22} {:>12} {took:>14.1} {:>8}", "", rival.name(), two(ratio))?;
+        }
+        Ok(())
+    }
+}
+
+fn two(ratio: Option<f64>) -> String {
+    ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"))
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// As `AMD EPYC …, 2 processors, kernel 6.18.3`.
+pub(crate) fn machine() -> Result<String> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus.lines().find(|line| line.starts_with("model name"));
+    let model =
+        model.and_then(|line| line.split_once(": ")).map_or("a processor", |(_, name)| name);
+    let count = std::thread::available_parallelism()?;
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let kernel = kernel.split('-').next().unwrap_or_default();
+    Ok(format!(
+        "{}, {count} processors, kernel {}, veth, copy mode, 64 bytes",
+        model.trim(),
+        kernel.trim()
+    ))
+}

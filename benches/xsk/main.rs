@@ -1,0 +1,175 @@
+//! AF_XDP from end to end, beside C libxdp and the crate xsk-rs: what programs of the same kind receive, send and forward
+//! on a veth pair, what a packet takes of a processor, and how soon the first packet comes.
+//!
+//! `benches/run xsk` builds all and runs it. What is compared runs in turns; told are medians. Our programs are the
+//! examples `xsk_drop`, `xsk_tx` and `xsk_l2fwd`; the others (`twin.c`, `../xsk-rs`) do the same by their libraries. All
+//! have a processor to themselves, and packets come from `xdp_flood` on another one, which also pays for what the kernel does
+//! to receive them.
+
+#![allow(clippy::print_stdout, reason = "a benchmark's job is to print")]
+
+mod chart;
+mod figures;
+mod rivals;
+#[path = "../../tests/support/mod.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
+mod support;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use figures::{Case, Figures};
+use oxdp::{Mode, Policy, Xdp};
+use rivals::{Flood, Measured, Rival, Rivals};
+use std::path::PathBuf;
+use std::time::Duration;
+use support::lab::Pair;
+use support::{id, program};
+
+#[derive(Parser)]
+struct Options {
+    /// Measure only these.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Case>,
+    /// How often each is measured.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// For how long each time, in seconds.
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+    /// How often each is opened.
+    #[arg(long, default_value_t = 15)]
+    openings: usize,
+    /// Look at the rings all the time, where otherwise the programs sleep when nothing comes.
+    #[arg(long)]
+    spin: bool,
+    /// Where the built programs of xsk-rs are.
+    #[arg(long)]
+    xsk_rs: Option<PathBuf>,
+    /// Where the chart goes.
+    #[arg(long)]
+    chart: Option<PathBuf>,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// After each run: what it has left to the kernel to do is on nobody's account.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Packets a second while something is opened: at full speed the sender would keep the kernel from its other work.
+const GENTLE: u32 = 20_000;
+/// How often a run is tried on a machine that is too busy for it.
+const TRIES: usize = 3;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let rivals = Rivals::new(options.xsk_rs.clone(), options.spin)?;
+    let mut figures = Figures::new(&options.only);
+    println!("{}", figures::machine()?);
+    let lab = Lab::new()?;
+    for round in 1..=options.rounds {
+        for case in figures.cases() {
+            lab.measure(case, &rivals, options.seconds, &mut figures)
+                .with_context(|| format!("{case}, round {round}"))?;
+        }
+        tell(&format!("round {round} of {}", options.rounds));
+    }
+    lab.open(&rivals, options.openings, &mut figures)?;
+    print!("{figures}");
+    if let Some(path) = &options.chart {
+        std::fs::write(path, chart::draw(&figures.panels(), &figures::machine()?))?;
+        println!("{} written", path.display());
+    }
+    Ok(())
+}
+
+/// Beside the figures, while it runs, which takes minutes.
+#[allow(clippy::print_stderr, reason = "not a part of the figures")]
+fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A wire. At the near end are those that are compared; at the far one packets are made, and dropped.
+struct Lab {
+    pair: Pair,
+    xdp: Xdp,
+}
+
+impl Lab {
+    fn new() -> Result<Self> {
+        let lab = Self {
+            pair: Pair::new("xsk", 10)?,
+            xdp: Xdp::builder().policy(Policy::Single).build()?,
+        };
+        // What comes back, or is sent, has gone all the way and costs nobody more than that.
+        let far = oxdp::Interface::by_name(&lab.pair.far.netns, support::lab::WIRE)?;
+        lab.xdp.attach(&far, &mut program("xdp_drop.o")?, Mode::Native)?;
+        Ok(lab)
+    }
+
+    fn measure(
+        &self,
+        case: Case,
+        rivals: &Rivals,
+        seconds: u32,
+        figures: &mut Figures,
+    ) -> Result<()> {
+        if case == Case::Kernel {
+            figures.add(case, Rival::Kernel, self.kernel(rivals, seconds)?);
+            return Ok(());
+        }
+        for rival in rivals.all() {
+            let measured = patiently(|| {
+                let flood = match case {
+                    Case::Send => None,
+                    _ => Some(Flood::start(&self.pair, rivals, seconds + 2, None)?),
+                };
+                let measured = rivals.run(rival, case, &self.pair, seconds, 0);
+                drop(flood);
+                std::thread::sleep(SETTLE);
+                measured
+            })?;
+            figures.add(case, rival, measured);
+        }
+        Ok(())
+    }
+
+    /// The rate at which the kernel itself takes packets in and drops them: nobody receives more.
+    fn kernel(&self, rivals: &Rivals, seconds: u32) -> Result<Measured> {
+        let mut drop = program("xdp_drop.o")?;
+        let near = self.pair.interface()?;
+        self.xdp.attach(&near, &mut drop, Mode::Native)?;
+        let measured = Flood::start(&self.pair, rivals, seconds, None)?.finish();
+        self.xdp.detach(&near, id(&drop))?;
+        std::thread::sleep(SETTLE);
+        measured
+    }
+
+    /// From the beginning of a program to its first packet, while packets come all the time.
+    fn open(&self, rivals: &Rivals, openings: usize, figures: &mut Figures) -> Result<()> {
+        for _ in 0..openings {
+            for rival in rivals.all() {
+                let measured = patiently(|| {
+                    let flood = Flood::start(&self.pair, rivals, 6, Some(GENTLE))?;
+                    let measured = rivals.run(rival, Case::Drop, &self.pair, 5, 1);
+                    drop(flood);
+                    std::thread::sleep(SETTLE);
+                    measured
+                })?;
+                figures.add_opening(rival, measured.first);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Again if it fails; the last error.
+fn patiently(mut run: impl FnMut() -> Result<Measured>) -> Result<Measured> {
+    let mut last = run();
+    for _ in 1..TRIES {
+        let Err(error) = &last else { break };
+        tell(&format!("again, since: {error:#}"));
+        last = run();
+    }
+    last
+}
