@@ -15,13 +15,12 @@ use oxdp::xsk::{Bound, RxRing};
 use std::process::ExitCode;
 use std::time::Instant;
 use support::open::{SocketOptions, describe};
-use support::program::Redirect;
 use support::run::{Limits, Run};
 use support::wait;
 
 /// Receives the packets of a queue by an AF_XDP socket, and drops them.
 ///
-/// While it runs, nobody else sees the packets of that queue. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. Ends with
+/// While it runs, nobody else sees the packets of that queue. Needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW. Ends with
 /// Ctrl-C, or after --seconds or --count.
 #[derive(Parser, Debug)]
 #[command(name = "xsk_drop")]
@@ -44,10 +43,8 @@ fn receive(options: &Options) -> Result<()> {
     let opened = Instant::now();
     let interface = options.socket.interface(&options.interface)?;
     let umem = options.socket.umem(1)?;
-    let builder = options.socket.socket(&umem, &interface);
+    let builder = options.socket.receiver(&umem, &interface)?;
     let mut bound = builder.rx(options.socket.ring_size).bind()?;
-    let redirect = Redirect::join(&interface, options.socket.attach_mode())?;
-    redirect.insert(options.socket.queue, &bound.socket)?;
     println!("{}", describe(&bound.socket));
     let run = Run::start("received", &options.limits, opened)?;
     while run.goes_on() {

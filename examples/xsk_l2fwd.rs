@@ -18,14 +18,13 @@ use std::thread;
 use std::time::Instant;
 use support::open::{SocketOptions, describe};
 use support::packet::swap_macs;
-use support::program::Redirect;
 use support::run::{Limits, Run};
 use support::wait;
 
 /// Sends the packets of a queue back to where they came from, or on to another interface, by AF_XDP sockets.
 ///
 /// What is sent back has its two MAC addresses swapped; what goes on is not changed, and what comes in at the other
-/// interface goes out of the first. Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF. Ends with Ctrl-C, or after
+/// interface goes out of the first. Needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW. Ends with Ctrl-C, or after
 /// --seconds or --count.
 #[derive(Parser, Debug)]
 #[command(name = "xsk_l2fwd")]
@@ -57,12 +56,6 @@ fn forward(options: &Options) -> Result<()> {
     run(options, opened, &[port, other], Lane::across(here, there))
 }
 
-/// An interface with its program and its socket.
-struct Port {
-    socket: Socket,
-    _redirect: Redirect,
-}
-
 /// The rings of a socket.
 struct Rings {
     rx: RxRing,
@@ -72,20 +65,18 @@ struct Rings {
 }
 
 #[allow(clippy::print_stdout, reason = "this is the program's output")]
-fn open(options: &Options, umem: &Umem, name: &str) -> Result<(Port, Rings)> {
+fn open(options: &Options, umem: &Umem, name: &str) -> Result<(Socket, Rings)> {
     let interface = options.socket.interface(name)?;
     let size = options.socket.ring_size;
     // All frames are for what is received, and come back when it has been sent.
     let prefill = Prefill::Frames(2 * size);
-    let builder = options.socket.socket(umem, &interface).prefill(prefill);
+    let builder = options.socket.receiver(umem, &interface)?.prefill(prefill);
     let Bound { rx, tx, fill, completion, socket } = builder.rx(size).tx(size).bind()?;
-    let redirect = Redirect::join(&interface, options.socket.attach_mode())?;
-    redirect.insert(options.socket.queue, &socket)?;
     println!("{}", describe(&socket));
-    Ok((Port { socket, _redirect: redirect }, Rings { rx, tx, fill, completion }))
+    Ok((socket, Rings { rx, tx, fill, completion }))
 }
 
-fn run(options: &Options, opened: Instant, ports: &[Port], lanes: Vec<Lane>) -> Result<()> {
+fn run(options: &Options, opened: Instant, ports: &[Socket], lanes: Vec<Lane>) -> Result<()> {
     let run = Run::start("forwarded", &options.limits, opened)?;
     let work = &|mut lane: Lane| {
         let ended = lane.work(&options.socket, &run);
@@ -102,7 +93,7 @@ fn run(options: &Options, opened: Instant, ports: &[Port], lanes: Vec<Lane>) -> 
         let ended: Vec<_> = threads.into_iter().map(join).collect();
         ended.into_iter().collect::<Result<()>>()
     })?;
-    let statistics = ports.iter().map(|port| port.socket.statistics());
+    let statistics = ports.iter().map(Socket::statistics);
     run.finish(&statistics.collect::<oxdp::Result<Vec<_>>>()?)
 }
 

@@ -25,7 +25,12 @@ fn package(files: &[PathBuf]) -> Result<PathBuf> {
          [workspace]\n[dependencies]\noxdp = {{ path = {ROOT:?} }}\n"
     );
     for file in files {
-        write!(manifest, "[[bin]]\nname = {:?}\npath = {file:?}\n", name(file)?)?;
+        write!(
+            manifest,
+            "[[bin]]\nname = {:?}\npath = {:?}\n",
+            name(file)?,
+            file.display().to_string()
+        )?;
     }
     fs::write(folder.join("Cargo.toml"), manifest)?;
     // The versions that there are already.

@@ -2,7 +2,6 @@
 
 pub(crate) mod open;
 pub(crate) mod packet;
-pub(crate) mod program;
 pub(crate) mod run;
 pub(crate) mod wait;
 

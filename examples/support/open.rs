@@ -3,11 +3,12 @@
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use oxdp::xsk::{BindMode, BusyPoll, Chunks, HugePages, Socket, SocketBuilder, Umem};
-use oxdp::{Interface, Mode, Netns};
+use oxdp::{Interface, Mode, Netns, Policy, Xdp};
 use std::time::Duration;
 
 /// Which socket is opened, and how.
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct SocketOptions {
     /// The network namespace (of `ip netns`) that the interface is in
     #[arg(long, value_name = "NAME")]
@@ -95,9 +96,11 @@ impl SocketOptions {
         }
     }
 
-    /// How the XDP program is attached.
-    pub(crate) fn attach_mode(&self) -> Mode {
-        if self.skb { Mode::Skb } else { Mode::Unspecified }
+    /// One that is given what comes to its queue, by the default program: in a chain where the kernel has such, else alone.
+    pub(crate) fn receiver(&self, umem: &Umem, interface: &Interface) -> Result<SocketBuilder> {
+        let mode = if self.skb { Mode::Skb } else { Mode::Unspecified };
+        let xdp = Xdp::builder().policy(Policy::Auto).mount_bpffs(true).build()?;
+        Ok(self.socket(umem, interface).default_program(&xdp, mode))
     }
 }
 

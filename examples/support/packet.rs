@@ -11,6 +11,12 @@ pub(crate) const HEADERS: usize = 14 + 20 + 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mac([u8; 6]);
 
+impl Mac {
+    pub(crate) fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
 impl FromStr for Mac {
     type Err = anyhow::Error;
 
