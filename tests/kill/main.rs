@@ -83,6 +83,20 @@ fn c_libxdp_dies_as_often() -> Result<()> {
     baseline.assert_restored()
 }
 
+/// It attaches without the lock under which it has pinned: between the two, a recovery leaves its pins alone.
+#[test]
+#[ignore = "needs freplace; run in a VM by make test"]
+fn c_libxdp_attaches_what_a_recovery_has_found_unattached() -> Result<()> {
+    let (baseline, library) = (Baseline::take()?, library()?);
+    for deed in &DEEDS {
+        let pair = Pair::new("held-up", 10)?;
+        let traffic = Traffic::start(&pair)?;
+        Bench::new(deed, library, &pair, &traffic)?.recover_within().context(deed.name)?;
+        traffic.stop()?;
+    }
+    baseline.assert_restored()
+}
+
 /// The process whose copies are killed; by itself, all operations without a death.
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]

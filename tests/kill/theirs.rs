@@ -8,13 +8,13 @@ use super::support::traffic::{Counts, Traffic};
 use super::support::{Baseline, kernel, names, object, pins, pins_of};
 use super::table::{Row, Table};
 use super::victim::Original;
-use anyhow::{Context, Result, ensure};
-use oxdp::{Chain, EmptyDispatcher, Interface, Legacy, Mode, Occupant, ProtocolVersion, Xdp};
+use anyhow::{Context, Result, bail, ensure};
+use oxdp::{Chain, Done, EmptyDispatcher, Interface, Legacy, Mode, Occupant, ProtocolVersion, Xdp};
 use std::path::PathBuf;
 
 /// What C libxdp is made to do.
 pub(super) struct Deed {
-    name: &'static str,
+    pub(super) name: &'static str,
     before: &'static [&'static str],
     after: &'static [&'static str],
 }
@@ -139,6 +139,21 @@ impl<'a> Bench<'a> {
         if is_set_up { self.take_down() } else { Ok(()) }
     }
 
+    /// Recovers while the deed is held up after its last pin, before it attaches.
+    pub(super) fn recover_within(mut self) -> Result<()> {
+        self.set_up()?;
+        let calls = self.original.calls(&self.command()?)?;
+        self.take_down()?;
+        self.set_up()?;
+        let command = self.command()?;
+        let xdp = &self.xdp;
+        self.original.pause(&command, attaching(&calls)?, || leaves_pins(xdp))?;
+        let after = self.xdp.inspect(&self.interface)?;
+        ensure!(is(&after, self.deed.after), "attached after a recovery: {after:?}");
+        recover(&self.xdp)?;
+        self.take_down()
+    }
+
     /// Whether anything is different afterwards.
     fn kill(&mut self, calls: &[Call], index: usize) -> Result<bool> {
         let nth = calls[..index].iter().filter(|earlier| earlier.is_like(calls[index])).count();
@@ -228,6 +243,30 @@ impl<'a> Bench<'a> {
         let last = occupant.chain().and_then(|chain| chain.members.last()?.component.as_ref());
         Ok(format!("detach {UPLINK} {}", last.context("a chain of two")?.id))
     }
+}
+
+/// The message that attaches what has been pinned, and how many like it come before.
+fn attaching(calls: &[Call]) -> Result<(Call, usize)> {
+    let is = |call: &Call, name: &str| call.to_string() == name;
+    let pinned = calls.iter().rposition(|call| is(call, "bpf BPF_OBJ_PIN")).context("no pin")?;
+    let message = calls[pinned..].iter().find(|call| is(call, "sendto")).context("no message")?;
+    let before = calls[..pinned].iter().filter(|call| call.is_like(*message));
+    Ok((*message, before.count()))
+}
+
+/// A recovery sees that somebody has the dispatcher open that no interface has.
+fn leaves_pins(xdp: &Xdp) -> Result<()> {
+    let (before, plan) = (pins()?, xdp.inventory()?.plan(EmptyDispatcher::Remove));
+    ensure!(plan.is_change(), "nothing is pinned that no interface has:\n{plan}");
+    for applied in xdp.apply(&plan)? {
+        match applied.done {
+            Done::Nothing => {}
+            Done::Outdated { why } if why.contains("has the dispatcher open") => {}
+            other => bail!("{}: {other:?}", applied.line),
+        }
+    }
+    ensure!(pins()? == before, "pinned: {:?}, not {before:?}", pins()?);
+    Ok(())
 }
 
 fn original(library: &str, netns: &str) -> Result<Original> {

@@ -55,6 +55,25 @@ impl Original {
     /// Gives a command, and kills the copy in place of the `nth` call like this one, or of the answer if there is none
     /// that often: not every process reads as many directories.
     pub(super) fn die(&mut self, command: &str, call: Call, nth: usize) -> Result<()> {
+        self.reach(command, call, nth)?.kill()
+    }
+
+    /// Gives a command, which must succeed, and does something else before the `nth` call like this one is made.
+    pub(super) fn pause(
+        &mut self,
+        command: &str,
+        (call, nth): (Call, usize),
+        meanwhile: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let mut copy = self.reach(command, call, nth)?;
+        meanwhile()?;
+        while !copy.next()?.listens() {}
+        answer(&mut self.answers).with_context(|| command.to_owned())?;
+        copy.kill()
+    }
+
+    /// Gives a command; the copy that does it, stopped.
+    fn reach(&mut self, command: &str, call: Call, nth: usize) -> Result<Tracer> {
         let mut copy = self.copy(Some(call))?;
         writeln!(self.commands, "{command}")?;
         let mut left = nth;
@@ -73,7 +92,7 @@ impl Original {
                 _ => left -= usize::from(next.is_like(call)),
             }
         }
-        copy.kill()
+        Ok(copy)
     }
 
     /// A copy that has been stopped before it reads a command: the next call is the first that its command takes. Stops
