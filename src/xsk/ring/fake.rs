@@ -85,6 +85,12 @@ impl<E: Copy + Default> FakeRing<E> {
         unsafe { self.slots.as_ptr().cast::<E>().add(self.index(index)) }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_full(&self) -> bool {
+        let producer = self.producer().load(Ordering::Relaxed);
+        producer.wrapping_sub(self.consumer().load(Ordering::Acquire)) >= self.size()
+    }
+
     /// As the kernel gives: `false` if the ring is full.
     pub(crate) fn give(&self, entry: E) -> bool {
         let producer = self.producer().load(Ordering::Relaxed);

@@ -21,6 +21,8 @@ pub(crate) mod memory;
 #[cfg(test)]
 mod models;
 mod rx;
+#[cfg(test)]
+mod threads;
 mod tx;
 
 pub use completion::{Completed, CompletionBatch, CompletionRing};
