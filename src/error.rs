@@ -153,7 +153,8 @@ pub enum ErrorKind {
 
     /// The dispatcher on the interface has lost some of its programs or pins. Nothing was changed.
     #[error(
-        "the chain on the interface is damaged: slots {} of dispatcher {dispatcher} have no pinned program",
+        "the chain on the interface is damaged: slots {} of dispatcher {dispatcher} have no pinned program; \
+         a recovery can tell more, and pin again what runs (Xdp::inventory, `xdp_loader recover`)",
         list(.missing)
     )]
     DamagedChain {
@@ -190,6 +191,25 @@ pub enum ErrorKind {
         source: io::Error,
         /// The driver's own words.
         message: String,
+    },
+
+    /// The default AF_XDP program that is attached reads no packets of several fragments, and cannot be replaced by one that
+    /// does. Nothing was changed.
+    #[error(
+        "the default AF_XDP program (id {program}) reads no packets of several fragments, and cannot be replaced: {why}"
+    )]
+    NoFrags {
+        /// Its id.
+        program: u32,
+        /// Who depends on it, or why that is not known.
+        why: String,
+    },
+
+    /// The default AF_XDP program that is attached is of a version that we do not know.
+    #[error("the default AF_XDP program has protocol version {found}; only version 1 is known")]
+    DefaultProgramVersion {
+        /// Its version.
+        found: u32,
     },
 
     /// What is attached is so in another mode than the one asked for.
@@ -248,6 +268,15 @@ pub enum ErrorKind {
     NoFreplace {
         /// The likely reason.
         why: String,
+    },
+
+    /// The kernel does not have what was asked for: it is older, or was built without it.
+    #[error("not supported by this kernel: {feature}, which needs {needs}")]
+    NotSupported {
+        /// What it does not have.
+        feature: &'static str,
+        /// The version, and the option where it is one, that has it.
+        needs: &'static str,
     },
 
     /// Somebody else holds the lock for longer than allowed.
@@ -316,15 +345,6 @@ pub enum ErrorKind {
     /// Packets of several fragments can come, so they cannot be read one fragment at a time.
     #[error("the socket was bound with multi-buffer: read whole packets")]
     MultiBuffer,
-
-    /// The kernel is older than what was asked for.
-    #[error("{feature} needs kernel {since} or newer")]
-    TooOld {
-        /// What was asked for.
-        feature: &'static str,
-        /// The first kernel that has it.
-        since: &'static str,
-    },
 
     /// Any other error of the operating system.
     #[error("{source}{}", detail(.message))]
@@ -412,6 +432,7 @@ impl Error {
         match &self.0.kind {
             ErrorKind::NoPrivilege { .. } => Some(libc::EPERM),
             ErrorKind::NoInterface => Some(libc::ENODEV),
+            ErrorKind::NotSupported { .. } => Some(libc::EOPNOTSUPP),
             kind => kind.io().and_then(io::Error::raw_os_error),
         }
     }

@@ -26,7 +26,9 @@ pub fn pins(text: &str) {
     crate::pins::fuzz_note(text);
 }
 
-/// An answer over rtnetlink.
+/// An answer over netlink: rtnetlink, generic, about sockets.
 pub fn netlink(data: &[u8]) {
     crate::sys::netlink::fuzz(data);
+    crate::sys::genl::fuzz(data);
+    crate::sys::sock_diag::fuzz(data);
 }

@@ -58,6 +58,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod net;
+mod openers;
 mod pins;
 mod program;
 mod recover;
@@ -80,10 +81,11 @@ pub use pins::{Auto, Legacy, NetnsInode, PinKey, PinLayout, PinPath};
 pub use program::{Action, ChainActions, Map, Program, Select, TestRun, TestRunOutcome};
 pub use recover::{
     Action as RecoveryAction, Applied, ChainAt, Done, EmptyDispatcher, Inventory, PinnedElsewhere,
-    PinnedSlot, PlanLine, RecoveryPlan, Scope, ScopeOwner, SeenChain, SeenInterface, SeenNetns,
-    SeenPins, SeenProgram,
+    PinnedSlot, PlanLine, RecoveryPlan, Scope, ScopeOwner, SeenChain, SeenDefault, SeenInterface,
+    SeenNetns, SeenPins, SeenProgram,
 };
 pub use sys::object::LibbpfObject;
+pub use xsk::{DefaultProgram, ProgramOptions};
 
 /// The example of the front page, compiled.
 #[cfg(doctest)]

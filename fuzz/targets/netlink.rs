@@ -1,4 +1,4 @@
-//! What the kernel answers over rtnetlink.
+//! What the kernel answers over netlink.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| oxdp::fuzzing::netlink(data));

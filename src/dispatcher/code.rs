@@ -40,7 +40,8 @@ pub(super) struct Code {
     pub(super) functions: Vec<[u32; 2]>,
 }
 
-const fn instruction(opcode: u8, to: u8, from: u8, offset: u16, immediate: u32) -> u64 {
+/// One instruction of `struct bpf_insn`.
+pub(crate) const fn instruction(opcode: u8, to: u8, from: u8, offset: u16, immediate: u32) -> u64 {
     let [low, middle, high, top] = immediate.to_le_bytes();
     let [near, far] = offset.to_le_bytes();
     u64::from_le_bytes([opcode, from << 4 | to, near, far, low, middle, high, top])

@@ -14,6 +14,8 @@ pub(super) enum Step {
     Replace(u32, usize),
     SetPriority(u32, u32),
     SetActions(u32, ChainActions),
+    /// It reads packets of several fragments, which it did not say before.
+    SetFrags(u32),
 }
 
 /// Does the steps one after the other. `added` tells of a program that comes.
@@ -40,6 +42,10 @@ pub(super) fn apply(
             }
             Step::SetPriority(id, priority) => member(&mut chain, id)?.config.priority = priority,
             Step::SetActions(id, actions) => member(&mut chain, id)?.config.actions = actions,
+            Step::SetFrags(id) => {
+                let config = &mut member(&mut chain, id)?.config;
+                config.flags |= SlotConfig::flags_of(true, false);
+            }
         }
     }
     Ok(chain)
@@ -109,10 +115,12 @@ mod tests {
             Step::SetPriority(101, 9),
             Step::SetActions(101, ChainActions::DROP),
             Step::Replace(102, 1),
+            Step::SetFrags(101),
         ];
         let after = apply(chain(3), &steps, added).unwrap();
         assert_eq!(ids(&after), [Some(101), None, None]);
         assert_eq!((after[0].config.priority, after[0].config.actions), (9, ChainActions::DROP));
+        assert!(after[0].config.has_frags() && !after[1].config.has_frags());
         // The replacement has its place's settings, the newcomer its own.
         assert_eq!((after[1].origin, after[1].config.priority), (Origin::Added(1), 2));
         assert_eq!((after[2].origin, after[2].config.priority), (Origin::Added(0), 50));

@@ -3,6 +3,7 @@
 use super::config::ProtocolVersion;
 use super::edit::Step;
 use super::features::Features;
+use super::guest::Guest;
 use super::inspect::{self, Occupant};
 use super::load::{self, Dispatcher, Loader};
 use super::outcome::{Outcome, Policy};
@@ -16,7 +17,7 @@ use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome}
 use crate::sys::Kernel;
 use libbpf_sys::BPF_PROG_TYPE_EXT;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -349,6 +350,34 @@ impl Xdp {
     pub(crate) fn mend(&self, interface: &Interface, dispatcher: u32) -> Result<Outcome> {
         let request = Request { mends: Some(dispatcher), ..self.request() };
         self.change(interface, request, &Way::Chain)
+    }
+
+    /// Has a guest decide, under the lock, what becomes of what is on an interface; `program` is the one that may come.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBpffs`]: without one there is no lock.
+    pub(crate) fn host(
+        &self,
+        interface: &Interface,
+        program: Option<&mut Program>,
+        mode: Mode,
+        guest: &mut dyn Guest,
+    ) -> Result<Option<Outcome>> {
+        let store = self.store_at(self.location.open(&self.kernel)?);
+        let programs: Vec<_> = program.into_iter().collect();
+        let steps = programs.iter().map(|_| Step::Insert(0)).collect();
+        let mut request = Request { programs, steps: Some(steps), mode, ..self.request() };
+        let way = self.way(self.policy, &request)?;
+        if way != Way::Chain {
+            // It is to stay for the others when this process ends.
+            request.attach_by = AttachBy::Netlink;
+        }
+        Transaction::new(&self.loader, Some(&store), interface, &way).host(&store, request, guest)
+    }
+
+    /// Where the bpf file system is, or is to be.
+    pub(crate) fn bpffs(&self) -> &Path {
+        &self.location.path
     }
 
     /// The id of the program on an interface.

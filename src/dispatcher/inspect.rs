@@ -333,7 +333,7 @@ fn dispatcher_config(
         return Ok(None);
     }
     let map = kernel.map_open(kernel.map_by_id(map).map_err(by_id)?)?;
-    let MapInfo { kind, key_size, value_size } = map.info();
+    let MapInfo { kind, key_size, value_size, .. } = map.info();
     if kind != BPF_MAP_TYPE_ARRAY || key_size != 4 || !Config::has_size(value_size) {
         return Ok(None);
     }

@@ -7,12 +7,13 @@
 
 mod alone;
 mod build;
-mod code;
+pub(crate) mod code;
 mod config;
 mod edit;
 #[cfg(test)]
 mod fault_tests;
 mod features;
+mod guest;
 mod handle;
 mod held;
 pub(crate) mod inspect;
@@ -28,6 +29,7 @@ mod types;
 pub(crate) use config::fuzz as fuzz_config;
 pub use config::{MAX_PROGRAMS, ProtocolVersion};
 pub use features::{Features, Support};
+pub(crate) use guest::{Decision, Guest, Running, View};
 pub use handle::{Builder, Edit, Xdp};
 pub use inspect::{Chain, Component, ForeignProgram, Member, Occupant};
 pub use outcome::{Outcome, Policy, Single};

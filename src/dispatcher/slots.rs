@@ -44,7 +44,7 @@ pub(crate) enum Fate<'a> {
     /// Nothing holds a program there: it runs none.
     Dead,
     /// This link may do so.
-    Unknown(u32),
+    Unknown(&'a SlotLink),
 }
 
 /// Looks at all links. Needs `CAP_SYS_ADMIN`.
@@ -105,7 +105,7 @@ pub(crate) fn fate<'a>(
     }
     let may_be = |link: &&SlotLink| link.target.is_none() && !elsewhere.contains(&link.id);
     let unknown = here().find(|link| link.slot.is_none()).or_else(|| links.iter().find(may_be));
-    unknown.map_or(Fate::Dead, |link| Fate::Unknown(link.id))
+    unknown.map_or(Fate::Dead, Fate::Unknown)
 }
 
 /// Finds the slot of a function of a dispatcher; what was read once is kept.
@@ -182,10 +182,10 @@ mod tests {
         let links = [link(1, None, None), link(2, None, None)];
         let all = BTreeSet::from([1, 2]);
         assert_eq!(fate(&links, &all, 7, 0), Fate::Dead);
-        assert_eq!(fate(&links, &BTreeSet::from([1]), 7, 0), Fate::Unknown(2));
+        assert_eq!(fate(&links, &BTreeSet::from([1]), 7, 0), Fate::Unknown(&links[1]));
         // In the dispatcher, and in none of its slots that are known.
         let odd = [link(3, Some(7), None)];
-        assert_eq!(fate(&odd, &all, 7, 0), Fate::Unknown(3));
+        assert_eq!(fate(&odd, &all, 7, 0), Fate::Unknown(&odd[0]));
         assert_eq!(fate(&odd, &all, 8, 0), Fate::Dead);
     }
 }

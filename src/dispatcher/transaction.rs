@@ -32,7 +32,7 @@ pub(super) struct Transaction<'a> {
     pub(super) store: Option<&'a Store>,
     pub(super) interface: &'a Interface,
     pub(super) attachment: Attachment<'a>,
-    way: &'a Way,
+    pub(super) way: &'a Way,
 }
 
 impl<'a> Transaction<'a> {
@@ -51,10 +51,7 @@ impl<'a> Transaction<'a> {
     pub(super) fn run(self, mut request: Request<'_>) -> Result<Outcome> {
         let operation = request.operation();
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                log::debug!("{} was changed by others, attempt {attempt}", self.interface);
-                std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
-            }
+            pause(self.interface, attempt);
             if !request.inserts() && self.attachment.query_for(request.mode)?.is_none() {
                 return Err(Error::new(operation, self.interface, ErrorKind::NotAttached));
             }
@@ -78,7 +75,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// One try; `None` if the interface is not as it was when the chain was read.
-    fn attempt(
+    pub(super) fn attempt(
         &self,
         held: Option<&Held<'_>>,
         present: &Present,
@@ -136,6 +133,13 @@ impl<'a> Transaction<'a> {
             Some(chain) => self.changeable(chain, operation)?,
             None => (request.version, Vec::new()),
         };
+        // What a recovery does it tells by itself.
+        if !dropped.is_empty() && request.mends.is_none() {
+            log::warn!(
+                "slots {dropped:?} of the chain on {} have lost their programs, and are dropped",
+                self.interface
+            );
+        }
         let before = chain.map(|chain| kept(chain, &dropped)).unwrap_or_default();
         let coming = |index: usize| Some(added(index, request.programs.get(index)?));
         let planned = edit::apply(before, request.steps(), coming);
@@ -200,11 +204,6 @@ impl<'a> Transaction<'a> {
             let kind = ErrorKind::DamagedChain { dispatcher, missing };
             return Err(Error::new(operation, self.interface, kind));
         }
-        log::warn!(
-            "slots {dead:?} of dispatcher {} on {} have lost their programs, and are dropped",
-            chain.dispatcher.id,
-            self.interface
-        );
         Ok((version, dead))
     }
 
@@ -306,6 +305,14 @@ impl<'a> Transaction<'a> {
             chain.dispatcher.id
         );
         Some(pins.path().to_owned())
+    }
+}
+
+/// Before what is tried again: others were faster.
+pub(super) fn pause(interface: &Interface, attempt: u32) {
+    if attempt > 0 {
+        log::debug!("{interface} was changed by others, attempt {attempt}");
+        std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
     }
 }
 

@@ -82,6 +82,19 @@ impl Interface {
         self.index
     }
 
+    /// Its Ethernet address, as it is now; `None` of one that has another kind of address, or none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoInterface`] if it is gone.
+    pub fn ethernet_address(&self) -> Result<Option<[u8; 6]>> {
+        let link = Kernel::default().link_get(&mut self.socket(), Which::Index(self.index));
+        let link = link.map_err(|error| match error.source.raw_os_error() {
+            Some(libc::ENODEV) => ErrorKind::NoInterface,
+            _ => error.into(),
+        });
+        Ok(link.during("look up", self)?.address.try_into().ok())
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -104,6 +117,7 @@ mod tests {
         let lo = Interface::by_name(&netns, "lo").unwrap();
         assert_eq!(lo, Interface::by_index(&netns, lo.index()).unwrap());
         assert_eq!(lo.name(), "lo");
+        assert_eq!(lo.ethernet_address().unwrap(), Some([0; 6]));
     }
 
     #[test]

@@ -151,8 +151,10 @@ fn locker(line: &str, locked: FileId) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fault::Plan;
     use std::io::Read;
     use std::process::{Command, Stdio};
+    use std::sync::Arc;
 
     #[test]
     fn who_locks_is_told_by_the_table() {
@@ -217,16 +219,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let scope = directory.path().join("scope");
         std::fs::create_dir(&scope).unwrap();
-        let held = acquire(&scope, None).unwrap().unwrap();
-        let waiter = std::thread::spawn({
+        let replace = {
             let scope = scope.clone();
-            move || acquire(&scope, None)
-        });
-        std::thread::sleep(Duration::from_millis(50));
-        std::fs::remove_dir(&scope).unwrap();
-        std::fs::create_dir(&scope).unwrap();
-        drop(held);
-        assert!(waiter.join().unwrap().unwrap().is_none());
+            move || {
+                std::fs::remove_dir(&scope).unwrap();
+                std::fs::create_dir(&scope).unwrap();
+            }
+        };
+        // When it has been opened already.
+        let kernel = Kernel::with_fault(Arc::new(Plan::interrupt("flock", replace)));
+        assert!(Lock::acquire(&kernel, &scope, Patience(None).begin()).unwrap().is_none());
         std::fs::remove_dir(&scope).unwrap();
         assert!(acquire(&scope, None).unwrap().is_none());
     }

@@ -200,6 +200,11 @@ impl Store {
         Ok(lock.map(|lock| Scope { store: self, lock }))
     }
 
+    /// Locks the root, as C libxdp does for everything.
+    pub(crate) fn lock_everything(&self) -> Result<Lock> {
+        self.lock_root(self.patience().begin())
+    }
+
     pub(super) fn lock_root(&self, deadline: Deadline) -> Result<Lock> {
         Lock::acquire(self.kernel(), self.root(), deadline)?
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))

@@ -13,6 +13,7 @@ use once_cell::sync::OnceCell;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// A 64-bit immediate load: the only instruction of two words.
 const LD_IMM64: u64 = 0x18;
@@ -61,17 +62,41 @@ pub(crate) fn load_pass(
     ifindex: u32,
     target: Option<(BorrowedFd<'_>, u32)>,
 ) -> Result<OwnedFd, LoadError> {
-    const NAME: &str = "xdp_pass";
     /// `r0 = XDP_PASS; exit`
     const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
-    let (btf, types) = btf::made_up(NAME, 0);
+    load_code(kernel, ("xdp_pass", &PASS), kind, flags, ifindex, target)
+}
+
+/// Loads the smallest program, as one that reads packets of several fragments.
+pub(crate) fn load_frags_pass(kernel: &Kernel) -> Result<OwnedFd, LoadError> {
+    load_pass(kernel, BPF_PROG_TYPE_XDP, BPF_F_XDP_HAS_FRAGS, 0, None)
+}
+
+/// Loads a function of these instructions as an XDP program.
+pub(crate) fn load_xdp_code(
+    kernel: &Kernel,
+    name: &str,
+    instructions: &[u64],
+) -> Result<OwnedFd, LoadError> {
+    load_code(kernel, (name, instructions), BPF_PROG_TYPE_XDP, 0, 0, None)
+}
+
+fn load_code(
+    kernel: &Kernel,
+    (name, instructions): (&str, &[u64]),
+    kind: u32,
+    flags: u32,
+    ifindex: u32,
+    target: Option<(BorrowedFd<'_>, u32)>,
+) -> Result<OwnedFd, LoadError> {
+    let (btf, types) = btf::made_up(name, 0);
     let btf = kernel.btf_load(&btf)?;
     let functions: Vec<_> = types.into_iter().map(|id| [0, id]).collect();
     kernel.prog_load(&ProgramSpec {
         kind,
-        name: NAME,
+        name,
         license: c"Dual BSD/GPL",
-        instructions: &PASS,
+        instructions,
         flags,
         btf: btf.as_fd(),
         functions: &functions,
@@ -82,9 +107,9 @@ pub(crate) fn load_pass(
 }
 
 /// Whether the kernel lets programs read packets of several fragments (5.18). Tried once in a process.
-pub(super) fn has_frags(kernel: &Kernel) -> io::Result<bool> {
+pub(crate) fn has_frags(kernel: &Kernel) -> io::Result<bool> {
     static HAS_FRAGS: OnceCell<bool> = OnceCell::new();
-    let probe = || match load_pass(kernel, BPF_PROG_TYPE_XDP, BPF_F_XDP_HAS_FRAGS, 0, None) {
+    let probe = || match load_frags_pass(kernel) {
         Ok(_) => Ok(true),
         Err(error) if error.source.raw_os_error() == Some(libc::EINVAL) => Ok(false),
         Err(error) => Err(error.source),
@@ -98,6 +123,25 @@ pub(super) struct Global {
     pub(super) section: String,
     pub(super) offset: usize,
     pub(super) value: Vec<u8>,
+}
+
+/// A map that is to be another one than the object says.
+#[derive(Clone, Debug)]
+pub(crate) struct MapChoice {
+    /// Its name, or the end of it: that of a section of global variables begins with the object's.
+    pub(crate) of: &'static str,
+    pub(crate) instead: Instead,
+}
+
+/// What a map is, in place of what the object says.
+#[derive(Clone, Debug)]
+pub(crate) enum Instead {
+    /// One that is there, with what is in it.
+    Existing(Arc<OwnedFd>),
+    /// It has this name in the kernel.
+    Named(&'static str),
+    /// It has room for so many entries.
+    Sized(u32),
 }
 
 /// A program in the kernel, with its maps.
@@ -177,7 +221,7 @@ impl Image {
         &self,
         kernel: &Kernel,
         name: &str,
-        globals: &[Global],
+        (globals, choices): (&[Global], &[MapChoice]),
         target: LoadTarget<'_>,
     ) -> Result<Loaded, ImageError> {
         let btf = self.loaded_btf.get_or_try_init(|| {
@@ -188,10 +232,20 @@ impl Image {
         })?;
         let mut maps = Vec::with_capacity(self.code.maps.len());
         for map in &self.code.maps {
-            maps.push((
-                map.name.clone(),
-                make_map(kernel, map, btf.as_fd(), globals, target.offload())?,
-            ));
+            let choice = choices.iter().find(|choice| map.name.ends_with(choice.of));
+            let made = match choice.map(|choice| &choice.instead) {
+                None => make_map(kernel, map, btf.as_fd(), globals, target.offload())?,
+                Some(Instead::Existing(existing)) => kernel.map_open(existing.try_clone()?)?,
+                Some(Instead::Named(name)) => {
+                    let map = LinkedMap { name: (*name).to_owned(), ..map.clone() };
+                    make_map(kernel, &map, btf.as_fd(), globals, target.offload())?
+                }
+                Some(Instead::Sized(max_entries)) => {
+                    let map = LinkedMap { max_entries: *max_entries, ..map.clone() };
+                    make_map(kernel, &map, btf.as_fd(), globals, target.offload())?
+                }
+            };
+            maps.push((map.name.clone(), made));
         }
         let mut instructions = self.code.instructions.clone();
         for instruction in &mut instructions {

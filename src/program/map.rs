@@ -52,7 +52,7 @@ impl Map {
     /// [`ErrorKind::Os`](crate::ErrorKind::Os) of kind `InvalidInput` for another kind of map; `E2BIG` for an index that the map has not; `EBADF` or `EOPNOTSUPP`
     /// for a descriptor that is no such socket.
     pub fn set_socket(&self, index: u32, socket: impl AsFd) -> Result<()> {
-        let set = Kernel::default().map_set_socket(&self.handle, index, socket.as_fd());
+        let set = Kernel::default().map_put_object(&self.handle, index, socket.as_fd());
         set.during("put a socket into map", &self.name)
     }
 }

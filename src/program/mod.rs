@@ -21,7 +21,9 @@ pub use actions::ChainActions;
 pub(crate) use btf::Btf;
 #[cfg(fuzzing)]
 pub(crate) use image::fuzz as fuzz_load;
-pub(crate) use image::{LoadTarget, load_pass};
+pub(crate) use image::{
+    Instead, LoadTarget, MapChoice, has_frags, load_frags_pass, load_pass, load_xdp_code,
+};
 pub use map::Map;
 pub(crate) use names::{completed_name, kernel_btf, may_be_cut};
 #[cfg(fuzzing)]

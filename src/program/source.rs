@@ -1,6 +1,6 @@
 //! Where a program comes from, what it asks for, and loading it.
 
-use super::image::{self, Global, Image, ImageError, LoadTarget, Loaded};
+use super::image::{self, Global, Image, ImageError, LoadTarget, Loaded, MapChoice};
 use super::names::{completed_name, kernel_btf};
 use super::run_config::RunConfig;
 use super::select::{Select, choose};
@@ -45,6 +45,7 @@ pub struct Program {
     maps: Vec<String>,
     map_pins: MapPins,
     globals: Vec<Global>,
+    map_choices: Vec<MapChoice>,
     loaded: Option<Arc<Loaded>>,
     /// What holds it on interfaces where it runs alone.
     links: Vec<Link>,
@@ -192,6 +193,7 @@ impl Program {
             maps: Vec::new(),
             map_pins: MapPins::AsOpened,
             globals: Vec::new(),
+            map_choices: Vec::new(),
             links: Vec::new(),
             loaded: Some(Arc::new(Loaded { program: fd, info, maps: Vec::new(), flags: 0 })),
             name,
@@ -297,6 +299,11 @@ impl Program {
         self.must_not_be_loaded("choose where to pin the maps of")?;
         self.map_pins = directory.map_or(MapPins::Nowhere, |path| MapPins::Below(path.to_owned()));
         Ok(())
+    }
+
+    /// Says what some of the maps are, in place of what the object says; of an object that is linked here.
+    pub(crate) fn choose_maps(&mut self, choices: Vec<MapChoice>) {
+        self.map_choices = choices;
     }
 
     /// Names of the object's maps; empty for a program that was opened in the kernel.
@@ -440,9 +447,13 @@ impl Program {
         match &self.source {
             Source::Elf { elf, image } => {
                 if let Some(image) = image {
-                    match image.load(kernel, &self.name, &self.globals, target) {
+                    let choices = (self.globals.as_slice(), self.map_choices.as_slice());
+                    match image.load(kernel, &self.name, choices, target) {
                         Ok(loaded) => return Ok(Ok(loaded)),
                         Err(ImageError::Refused(error)) => return Ok(Err(error)),
+                        Err(ImageError::BtfRefused) if !self.map_choices.is_empty() => {
+                            return Ok(Err(io::Error::from_raw_os_error(libc::EINVAL).into()));
+                        }
                         Err(ImageError::BtfRefused) => {
                             log::debug!("{}: BTF newer than the kernel", self.name);
                         }
@@ -501,6 +512,7 @@ impl Opened {
             maps: self.maps,
             map_pins: MapPins::AsOpened,
             globals: Vec::new(),
+            map_choices: Vec::new(),
             loaded: None,
             links: Vec::new(),
             name: entry.name,

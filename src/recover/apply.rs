@@ -9,6 +9,7 @@ use crate::net::Interface;
 use crate::pins::{Lock, PinKey, PinnedDispatcher, Staging, Store};
 use crate::sys::Kernel;
 use crate::sys::bpf::LinkKind;
+use crate::xsk::program::Dropped;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -85,6 +86,7 @@ impl Applier<'_> {
             Action::Adopt { chain, into, slots } => self.adopt(store, chain, into, slots),
             Action::Rehome { chain, from, to } => self.rehome(store, chain, from, to),
             Action::DropSlots { chain, .. } | Action::Detach { chain } => self.mend(chain),
+            Action::DropDefault { chain, program } => self.drop_default(chain, *program),
             Action::RemovePins { path, dispatcher } => self.remove(store, path, *dispatcher),
             Action::RemoveScope { path, has_note } => remove_scope(store, path, *has_note),
         }
@@ -97,6 +99,26 @@ impl Applier<'_> {
         };
         let is_it = netns.id.agrees_with(&chain.netns) && interface.ifindex == chain.ifindex;
         is_it.then(|| netns.interface(interface)).transpose()
+    }
+
+    /// Takes off a default program that nobody uses. The chain may have another dispatcher since an earlier line.
+    fn drop_default(&self, chain: &ChainAt, program: u32) -> Result<Done> {
+        let gone = || Done::Outdated { why: format!("program {program} is not there any more") };
+        let mut netns = self.evidence.scan.namespaces.iter();
+        let Some(netns) = netns.find(|netns| netns.id.agrees_with(&chain.netns)) else {
+            return Ok(gone());
+        };
+        let interface = match Interface::by_index(&netns.netns, chain.ifindex) {
+            Err(error) if matches!(error.kind(), ErrorKind::NoInterface) => return Ok(gone()),
+            other => other?,
+        };
+        match self.xdp.drop_default(&interface, program) {
+            Ok(Dropped::Done) => Ok(Done::Changed),
+            Ok(Dropped::Gone) => Ok(gone()),
+            Ok(Dropped::InUse(who)) => Ok(Done::Outdated { why: format!("it is in use: {who}") }),
+            Err(error) if matches!(error.kind(), ErrorKind::NoInterface) => Ok(gone()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets go of what has died of a chain.

@@ -4,10 +4,10 @@ use super::plan::{Action, RecoveryPlan};
 use super::scan::{Order, Scan};
 use super::take::is_loaded;
 use crate::error::{Error, ErrorKind, Result};
+use crate::openers::{Object, Openers};
 use crate::pins::Store;
 use crate::sys::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,8 +22,9 @@ pub(super) struct Evidence {
     pub(super) scan: Scan,
     /// Directories whose lock could not be waited for, and why.
     unsettled: BTreeMap<PathBuf, (Option<i32>, String)>,
-    /// Programs that some process has open, and which one.
-    open: BTreeMap<u32, String>,
+    /// What processes have open. C libxdp attaches a dispatcher without the lock under which it made the pins, but has it
+    /// open from the one to the other.
+    open: Openers,
 }
 
 impl Evidence {
@@ -42,9 +43,10 @@ impl Evidence {
             })
             .collect();
         let unsettled = store.map(|store| settle(store, &removals)).unwrap_or_default();
-        let (mut open, mut gaps) = (BTreeMap::new(), Vec::new());
+        let (mut open, mut gaps) = (Openers::default(), Vec::new());
         if removals.iter().any(|(_, id)| is_loaded(kernel, *id).unwrap_or(true)) {
-            (open, gaps) = open_programs();
+            open = Openers::take();
+            gaps.extend(open.gap());
             gaps.extend(dying(kernel));
         }
         let mut scan = Scan::take(kernel, Order::Second)?;
@@ -70,7 +72,7 @@ impl Evidence {
         if !is_loaded(kernel, dispatcher)? {
             return Ok(None);
         }
-        if let Some(process) = self.open.get(&dispatcher) {
+        if let Some(process) = self.open.of(Object::Program(dispatcher), &[]) {
             let why = format!("{process} has the dispatcher open, and may be about to attach it");
             return Ok(Some(why));
         }
@@ -95,74 +97,5 @@ fn dying(kernel: &Kernel) -> Option<String> {
         Ok(true) => None,
         Ok(false) => Some("a namespace that has died is not gone yet".into()),
         Err(error) => Some(format!("namespaces that have died cannot be waited for: {error}")),
-    }
-}
-
-/// The programs that processes have open, and why there may be others. C libxdp attaches a dispatcher without the lock
-/// under which it made the pins, but has it open from the one to the other.
-fn open_programs() -> (BTreeMap<u32, String>, Vec<String>) {
-    let (mut open, mut hidden) = (BTreeMap::new(), 0_u32);
-    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes.filter_map(|entry| entry.file_name().into_string().ok()) {
-        if !is_process(&process) {
-            continue;
-        }
-        match programs_of(&process) {
-            Ok(programs) => open.extend(programs.into_iter().map(|id| (id, who(&process)))),
-            Err(error) if is_ended(&error) => {}
-            Err(_) => hidden += 1,
-        }
-    }
-    let gap = format!("{hidden} processes do not show what they have open");
-    (open, if hidden > 0 { vec![gap] } else { Vec::new() })
-}
-
-fn programs_of(process: &str) -> io::Result<Vec<u32>> {
-    let mut programs = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
-        let entry = entry?;
-        let target = match fs::read_link(entry.path()) {
-            Err(error) if is_ended(&error) => continue,
-            other => other?,
-        };
-        if target.as_os_str() != "anon_inode:bpf-prog" {
-            continue;
-        }
-        let number = entry.file_name();
-        let info = Path::new("/proc").join(process).join("fdinfo").join(number);
-        match fs::read_to_string(info) {
-            Err(error) if is_ended(&error) => {}
-            other => programs.extend(program_id(&other?)),
-        }
-    }
-    Ok(programs)
-}
-
-/// A process, a thread or a descriptor that is no longer there.
-fn is_ended(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
-}
-
-/// The id in what /proc/PID/fdinfo tells of a program.
-fn program_id(info: &str) -> Option<u32> {
-    let field = |line: &str| line.strip_prefix("prog_id:")?.trim().parse().ok();
-    info.lines().find_map(field)
-}
-
-fn who(process: &str) -> String {
-    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-    format!("{} (pid {process})", name.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_s_id_is_read() {
-        let info = "pos:\t0\nflags:\t02000000\nprog_type:\t6\nprog_jited:\t1\nprog_id:\t42\n";
-        assert_eq!(program_id(info), Some(42));
-        assert_eq!(program_id("pos:\t0\n"), None);
     }
 }

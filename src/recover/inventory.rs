@@ -55,6 +55,21 @@ pub struct SeenInterface {
     pub program: u32,
     /// What that is.
     pub what: SeenProgram,
+    /// The default AF_XDP programs that run there.
+    pub defaults: Vec<SeenDefault>,
+}
+
+/// A default AF_XDP program: see [`DefaultProgram`](crate::DefaultProgram).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SeenDefault {
+    /// Its id.
+    pub program: u32,
+    /// How many use it, as they have counted; `None` if it does not count (libxdp before 1.3).
+    pub count: Option<i32>,
+    /// Who uses it, or may, in words; `None` if nobody does, for sure.
+    pub in_use: Option<String>,
 }
 
 /// A program on an interface.

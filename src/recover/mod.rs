@@ -7,19 +7,22 @@
 //! cannot be known. libxdp has only `libxdp_clean_references()`, which looks at one namespace.
 
 mod apply;
+mod defaults;
 mod evidence;
 #[cfg(test)]
 mod fault_tests;
 mod inventory;
 mod plan;
 mod planner;
+#[cfg(test)]
+mod planner_tests;
 mod scan;
 mod take;
 mod text;
 
 pub use apply::{Applied, Done};
 pub use inventory::{
-    Inventory, PinnedElsewhere, PinnedSlot, Scope, ScopeOwner, SeenChain, SeenInterface, SeenNetns,
-    SeenPins, SeenProgram,
+    Inventory, PinnedElsewhere, PinnedSlot, Scope, ScopeOwner, SeenChain, SeenDefault,
+    SeenInterface, SeenNetns, SeenPins, SeenProgram,
 };
 pub use plan::{Action, ChainAt, EmptyDispatcher, PlanLine, RecoveryPlan};

@@ -19,7 +19,7 @@ pub enum EmptyDispatcher {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ChainAt {
-    /// Program id of the dispatcher.
+    /// Program id of the dispatcher, or of a program that runs without one.
     pub dispatcher: u32,
     /// The namespace of the interface.
     pub netns: NetnsId,
@@ -77,6 +77,13 @@ pub enum Action {
         /// The chain.
         chain: ChainAt,
     },
+    /// A default AF_XDP program that nobody uses any more is taken off its interface.
+    DropDefault {
+        /// The chain that it is in; if it runs alone, itself.
+        chain: ChainAt,
+        /// Its id.
+        program: u32,
+    },
     /// The pins of a dispatcher that no interface has are removed.
     RemovePins {
         /// Their directory.
@@ -119,6 +126,7 @@ impl Action {
             | Self::Adopt { chain, .. }
             | Self::Rehome { chain, .. }
             | Self::DropSlots { chain, .. }
+            | Self::DropDefault { chain, .. }
             | Self::Detach { chain } => Some(chain),
             _ => None,
         }

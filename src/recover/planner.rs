@@ -1,7 +1,7 @@
 //! From an inventory to a plan. Pure.
 
 use super::inventory::{
-    Inventory, ScopeOwner, SeenChain, SeenInterface, SeenNetns, SeenPins, SeenProgram,
+    Inventory, ScopeOwner, SeenChain, SeenDefault, SeenInterface, SeenNetns, SeenPins, SeenProgram,
 };
 use super::plan::{Action, ChainAt, EmptyDispatcher, PlanLine, RecoveryPlan};
 use crate::dispatcher::SlotLink;
@@ -88,7 +88,14 @@ impl<'a> Planner<'a> {
             interface: interface.name.clone(),
         };
         let reason = match &interface.what {
-            SeenProgram::Chain(chain) => return self.chain(at, chain, lines),
+            SeenProgram::Chain(chain) => {
+                let before = lines.len();
+                self.chain(at.clone(), chain, lines);
+                return drop_defaults(&at, &interface.defaults, before, lines);
+            }
+            SeenProgram::Foreign { .. } if !interface.defaults.is_empty() => {
+                return lines.extend(interface.defaults.iter().map(|seen| alone(&at, seen)));
+            }
             SeenProgram::Foreign { name } => {
                 format!("program {name} (id {}) is part of no chain", interface.program)
             }
@@ -196,11 +203,7 @@ impl<'a> Planner<'a> {
         let link = match (untold, fate) {
             (Some(link), _) | (None, Fate::Held(link)) => link,
             (None, Fate::Dead) => return Slot::Dead,
-            (None, Fate::Unknown(id)) => {
-                return Slot::Unknown(format!(
-                    "slot {slot} has no pinned link, and whether link {id} is in it this kernel does not tell (since 5.13)"
-                ));
-            }
+            (None, Fate::Unknown(link)) => return Slot::Unknown(may_be_in(link, slot)),
         };
         let is_other = |id: Option<u32>, running| id.is_some_and(|id| id != running);
         if is_other(by_pin, link.id) || is_other(program, link.program) {
@@ -327,6 +330,48 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Takes default programs that nobody uses out of a chain that is not left alone.
+fn drop_defaults(at: &ChainAt, defaults: &[SeenDefault], from: usize, lines: &mut Vec<PlanLine>) {
+    let is_final =
+        |line: &PlanLine| matches!(line.action, Action::LeaveAlone { .. } | Action::Detach { .. });
+    let mut unused = defaults.iter().filter(|seen| seen.in_use.is_none()).peekable();
+    if unused.peek().is_none() || lines.iter().skip(from).any(is_final) {
+        return;
+    }
+    if matches!(lines.last(), Some(PlanLine { action: Action::Nothing { .. }, .. })) {
+        lines.pop();
+    }
+    lines.extend(unused.map(|seen| drop_default(at, seen)));
+}
+
+fn drop_default(at: &ChainAt, seen: &SeenDefault) -> PlanLine {
+    let reason = match seen.count {
+        Some(1..) => "those who counted as its users have died, and no socket is in its map",
+        Some(_) => "its last user has left, and died before it took it off",
+        None => "it has no users, and no socket is in its map",
+    };
+    line(Action::DropDefault { chain: at.clone(), program: seen.program }, reason.into())
+}
+
+/// What becomes of one that runs alone.
+fn alone(at: &ChainAt, seen: &SeenDefault) -> PlanLine {
+    match &seen.in_use {
+        None => drop_default(at, seen),
+        Some(who) => {
+            leave(at.place(), format!("default AF_XDP program {} is in use: {who}", seen.program))
+        }
+    }
+}
+
+fn may_be_in(link: &SlotLink, slot: usize) -> String {
+    let id = link.id;
+    let why = match link.target {
+        None => format!("whether link {id} is in it this kernel does not tell (since 5.13)"),
+        Some(_) => format!("link {id} is in none of the dispatcher's slots that are known"),
+    };
+    format!("slot {slot} has no pinned link, and {why}")
+}
+
 fn slots_that(states: &[Slot], wanted: impl Fn(&Slot) -> bool) -> Vec<usize> {
     let slots = states.iter().enumerate().filter(|(_, state)| wanted(state));
     slots.map(|(slot, _)| slot).collect()
@@ -349,269 +394,4 @@ fn line(action: Action, reason: String) -> PlanLine {
 
 fn leave(what: String, reason: String) -> PlanLine {
     line(Action::LeaveAlone { what }, reason)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{PinnedSlot, Scope};
-    use super::*;
-    use crate::net::{Mode, NetnsId};
-
-    const ROOT: &str = "/bpf/xdp";
-
-    fn netns(inode: u64) -> NetnsId {
-        NetnsId { inode, cookie: Some(inode * 10), handle: None, boot: "b".into() }
-    }
-
-    fn home(inode: u64, ifindex: u32, dispatcher: u32) -> String {
-        format!("{ROOT}/netns-{inode}/dispatch-{ifindex}-{dispatcher}")
-    }
-
-    fn seen(inode: u64, ifindex: u32, program: u32, what: SeenProgram) -> SeenNetns {
-        let name = "eth0".to_owned();
-        let interface = SeenInterface { ifindex, name, mode: Mode::Native, program, what };
-        SeenNetns { id: netns(inode), label: format!("n{inode}"), interfaces: vec![interface] }
-    }
-
-    /// Dispatcher 7 with two slots on interface 3 of namespace 5.
-    fn attached(inode: u64, ifindex: u32) -> SeenNetns {
-        let home = home(inode, ifindex, 7).into();
-        seen(inode, ifindex, 7, SeenProgram::Chain(SeenChain { version: 3, slots: 2, home }))
-    }
-
-    fn pins(path: &str, dispatcher: u32) -> SeenPins {
-        let slot =
-            |slot, program, link| PinnedSlot { slot, program: Some(program), link: Some(link) };
-        SeenPins {
-            path: path.into(),
-            ifindex: 3,
-            dispatcher,
-            is_loaded: true,
-            slots: vec![slot(0, 70, 20), slot(1, 71, 21)],
-            attachment: None,
-            unexpected: Vec::new(),
-        }
-    }
-
-    fn links(target: Option<u32>) -> Vec<SlotLink> {
-        let link = |slot: u32| SlotLink {
-            id: 20 + slot,
-            program: 70 + slot,
-            target,
-            slot: target.map(|_| slot as usize),
-        };
-        vec![link(0), link(1)]
-    }
-
-    fn scope(path: &str, owner: ScopeOwner) -> Scope {
-        Scope { path: path.into(), owner, is_empty: false }
-    }
-
-    /// A chain as it should be.
-    fn whole() -> Inventory {
-        Inventory {
-            root: Some(ROOT.into()),
-            namespaces: vec![attached(5, 3)],
-            scopes: vec![scope(&format!("{ROOT}/netns-5"), ScopeOwner::Alive { netns: netns(5) })],
-            pins: vec![pins(&home(5, 3, 7), 7)],
-            links: links(Some(7)),
-            ..Inventory::default()
-        }
-    }
-
-    /// The plan as text, without what is as it should be.
-    fn text(inventory: &Inventory) -> Vec<String> {
-        let plan = inventory.plan(EmptyDispatcher::Remove);
-        let lines = plan.lines.iter().filter(|line| !matches!(line.action, Action::Nothing { .. }));
-        lines.map(ToString::to_string).collect()
-    }
-
-    #[track_caller]
-    fn expect(inventory: &Inventory, expected: &[&str]) {
-        let lines = text(inventory);
-        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
-        for (line, start) in lines.iter().zip(expected) {
-            let words: Vec<_> = line.split_whitespace().collect();
-            assert!(words.join(" ").contains(start), "{line}\nis not\n{start}");
-        }
-    }
-
-    #[test]
-    fn a_whole_chain_is_as_it_should_be() {
-        expect(&whole(), &[]);
-        assert!(!whole().plan(EmptyDispatcher::Remove).is_change());
-        // Where C libxdp keeps it, and would look for it.
-        let mut legacy = whole();
-        legacy.pins = vec![pins(&format!("{ROOT}/dispatch-3-7"), 7)];
-        expect(&legacy, &[]);
-        // Before 5.13 the pins tell.
-        expect(&Inventory { links: links(None), ..whole() }, &[]);
-    }
-
-    #[test]
-    fn lost_pins_of_what_runs_are_made_again() {
-        let lost = Inventory { pins: Vec::new(), ..whole() };
-        let into = home(5, 3, 7);
-        expect(
-            &lost,
-            &[&format!(
-                "adopt slots 0, 1 of dispatcher 7 on eth0 (ifindex 3) in netns n5, into {into}"
-            )],
-        );
-        let mut one = whole();
-        one.pins[0].slots[1].link = None;
-        expect(&one, &["adopt slots 1 of dispatcher 7"]);
-        let untold = Inventory { links: links(None), ..lost };
-        expect(
-            &untold,
-            &[
-                "leave alone dispatcher 7 on eth0 (ifindex 3) in netns n5: slot 0 has no pinned link",
-            ],
-        );
-    }
-
-    #[test]
-    fn dead_slots_are_dropped_and_dead_chains_detached() {
-        let mut one = whole();
-        one.pins[0].slots[1].link = None;
-        one.links.pop();
-        expect(&one, &["drop slots 1 of dispatcher 7"]);
-        if let SeenProgram::Chain(chain) = &mut one.namespaces[0].interfaces[0].what {
-            chain.version = 1;
-        }
-        expect(&one, &["leave alone dispatcher 7"]);
-        let all = Inventory { links: Vec::new(), pins: Vec::new(), ..whole() };
-        expect(
-            &all,
-            &["detach dispatcher 7 on eth0 (ifindex 3) in netns n5: its programs have died"],
-        );
-        let kept = all.plan(EmptyDispatcher::Keep);
-        assert!(!kept.is_change() && kept.to_string().contains("the next attach replaces it"));
-    }
-
-    #[test]
-    fn pins_follow_an_interface_that_has_moved() {
-        // To another namespace, which has the number free.
-        let mut moved = Inventory { namespaces: vec![attached(6, 3)], ..whole() };
-        let there = format!(
-            "re-home dispatcher 7 on eth0 (ifindex 3) in netns n6, from {} to {}",
-            home(5, 3, 7),
-            home(6, 3, 7)
-        );
-        expect(&moved, &[&there]);
-        // Out of one that is dead now.
-        moved.scopes[0].owner = ScopeOwner::Dead { netns: netns(5) };
-        expect(&moved, &["a namespace that is dead (inode 5)"]);
-        // Within its own, to another number; and from where C libxdp would not find it any more.
-        expect(
-            &Inventory { namespaces: vec![attached(5, 4)], ..whole() },
-            &["had ifindex 3 and now has 4"],
-        );
-        let mut legacy = Inventory { namespaces: vec![attached(5, 4)], ..whole() };
-        legacy.pins[0].path = format!("{ROOT}/dispatch-3-7").into();
-        expect(&legacy, &[&format!("to {}: its interface had ifindex 3", home(5, 4, 7))]);
-    }
-
-    #[test]
-    fn pins_that_nobody_uses_are_removed_if_that_is_sure() {
-        let old = format!("{ROOT}/netns-5/dispatch-3-6");
-        let mut inventory = whole();
-        inventory.pins.push(SeenPins { slots: Vec::new(), ..pins(&old, 6) });
-        expect(&inventory, &[&format!("remove {old}: no interface has dispatcher 6")]);
-        inventory.gaps.push("3 processes hide theirs".into());
-        expect(
-            &inventory,
-            &[&format!(
-                "leave alone {old}: no interface that can be seen has dispatcher 6, but 3 processes"
-            )],
-        );
-        // Whose dispatcher is gone from the kernel is nobody's, whatever is hidden.
-        inventory.pins[1].is_loaded = false;
-        expect(&inventory, &["dispatcher 6 is not in the kernel any more"]);
-        inventory.pins[1].unexpected.push("/bpf/mine".into());
-        expect(&inventory, &["the protocol did not put /bpf/mine there"]);
-    }
-
-    #[test]
-    fn pins_under_a_wrong_name_keep_what_they_hold() {
-        // The pins of dispatcher 7, renamed by somebody to those of 8, which is not there.
-        let mut renamed = whole();
-        renamed.pins[0] = SeenPins { is_loaded: false, ..pins(&home(5, 3, 8), 8) };
-        let lines = text(&renamed);
-        assert!(lines.iter().any(|line| line.contains("is in another dispatcher")), "{lines:#?}");
-        assert!(!lines.iter().any(|line| line.starts_with("remove")), "{lines:#?}");
-        // Before 5.13 they are not taken for those of another chain either, nor is the chain for dead.
-        renamed.links = links(None);
-        let lines = text(&renamed);
-        assert!(!renamed.plan(EmptyDispatcher::Remove).is_change(), "{lines:#?}");
-    }
-
-    #[test]
-    fn a_dispatcher_on_two_interfaces_is_left_alone() {
-        let mut twice = whole();
-        twice.namespaces.push(attached(6, 3));
-        twice.links.pop();
-        expect(&twice, &["several interfaces have it", "several interfaces have it"]);
-    }
-
-    #[test]
-    fn what_a_link_holds_out_of_sight_is_in_use() {
-        let mut inventory = whole();
-        inventory.pins.push(SeenPins { slots: Vec::new(), ..pins("/bpf/xdp/dispatch-9-6", 6) });
-        inventory.held.push((44, 6));
-        expect(&inventory, &["leave alone /bpf/xdp/dispatch-9-6: link 44 holds dispatcher 6"]);
-    }
-
-    #[test]
-    fn a_damaged_chain_that_is_somebody_s_is_left_alone() {
-        let mut process = Inventory { pins: Vec::new(), ..whole() };
-        process.held.push((44, 7));
-        expect(
-            &process,
-            &["leave alone dispatcher 7 on eth0 (ifindex 3) in netns n5: link 44 of a process"],
-        );
-        let mut container = Inventory { pins: Vec::new(), ..whole() };
-        container.elsewhere.push(super::super::PinnedElsewhere {
-            dispatcher: 7,
-            path: "/c/xdp/dispatch-3-7".into(),
-        });
-        expect(&container, &["it is pinned in another bpf file system: /c/xdp/dispatch-3-7"]);
-    }
-
-    #[test]
-    fn pins_of_something_else_are_not_trusted() {
-        let mut inventory = whole();
-        inventory.pins[0].slots[0].program = Some(99);
-        expect(&inventory, &["what is pinned of slot 0 is not what runs there"]);
-        let mut inventory = whole();
-        inventory.pins[0].slots.swap(0, 1);
-        (inventory.pins[0].slots[0].slot, inventory.pins[0].slots[1].slot) = (0, 1);
-        expect(&inventory, &["what is pinned of slot 0 is not what runs there"]);
-        let mut second = whole();
-        second.pins.push(SeenPins { slots: Vec::new(), ..pins("/bpf/xdp/dispatch-3-7", 7) });
-        expect(&second, &["leave alone /bpf/xdp/dispatch-3-7: a second directory of dispatcher 7"]);
-    }
-
-    #[test]
-    fn empty_scopes_go_and_foreign_programs_stay() {
-        let mut inventory = whole();
-        let of = |path: &str, owner| Scope { is_empty: true, ..scope(path, owner) };
-        inventory.scopes.push(of("/bpf/xdp/draft-scope", ScopeOwner::Draft));
-        inventory.scopes.push(of("/bpf/xdp/netns-9", ScopeOwner::Unseen { netns: netns(9) }));
-        inventory.scopes.push(of("/bpf/xdp/netns-8", ScopeOwner::Nobody));
-        inventory.scopes.push(of("/bpf/xdp/mine", ScopeOwner::Unnoted));
-        let foreign = SeenProgram::Foreign { name: "katran".into() };
-        inventory.namespaces.push(seen(8, 2, 50, foreign));
-        expect(
-            &inventory,
-            &[
-                "leave alone eth0 (ifindex 2) in netns n8: program katran (id 50) is part of no chain",
-                "remove /bpf/xdp/draft-scope: left by a process",
-                "remove /bpf/xdp/netns-9: no dispatcher is in it",
-                "remove /bpf/xdp/netns-8: left by a process that ended while it removed it",
-            ],
-        );
-        let cleanup = inventory.plan(EmptyDispatcher::Remove).cleanup();
-        assert_eq!(cleanup.lines.len(), 3);
-    }
 }

@@ -1,5 +1,6 @@
 //! Takes an inventory.
 
+use super::defaults::Defaults;
 use super::inventory::{
     Inventory, PinnedElsewhere, PinnedSlot, Scope, ScopeOwner, SeenChain, SeenInterface, SeenNetns,
     SeenPins, SeenProgram,
@@ -11,6 +12,7 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::net::{Attached, Liveness, Survey};
 use crate::pins::{self, FoundPins, FoundScope, Mark, PinKey, Store, Tree};
 use crate::sys::Kernel;
+use crate::xsk::program::Watch;
 use std::io;
 use std::path::PathBuf;
 
@@ -32,12 +34,16 @@ impl Xdp {
         let mut found = tree()?;
         let scan = Scan::take(kernel, Order::First)?;
         let taker = Taker { kernel, store: store.as_ref() };
-        let namespaces: Vec<_> = scan.namespaces.iter().map(|netns| taker.netns(netns)).collect();
+        let mut namespaces: Vec<_> =
+            scan.namespaces.iter().map(|netns| taker.netns(netns)).collect();
         let links = slots::links(kernel)?;
         if lacks_pins(&namespaces, &found) {
             // A chain that was changed in between has other pins now.
             found.add(tree()?);
         }
+        let mounts: Vec<_> = scan.survey.bpffs.iter().map(|mount| mount.path.as_path()).collect();
+        let watch = Watch::new(kernel, &mounts);
+        Defaults { kernel, watch, links: &links.slots, pins: &found.pins }.add_to(&mut namespaces);
         let scopes = found.scopes.into_iter().map(|scope| taker.owned(scope, &scan.survey));
         Ok(Inventory {
             scopes: scopes.collect(),
@@ -75,6 +81,7 @@ impl Taker<'_> {
                 mode: attached.mode,
                 program: attached.program,
                 what: self.program(netns, interface, *attached)?,
+                defaults: Vec::new(),
             })
         };
         interface.attached.iter().filter_map(seen).collect()

@@ -30,6 +30,12 @@ impl fmt::Display for Action {
             Self::Rehome { chain, from, to } => {
                 write!(f, "{chain}, from {} to {}", from.display(), to.display())
             }
+            Self::DropDefault { chain, program } if chain.dispatcher == *program => {
+                write!(f, "default program {program} on {}", chain.place())
+            }
+            Self::DropDefault { chain, program } => {
+                write!(f, "default program {program} of {chain}")
+            }
             Self::DropSlots { chain, slots } => write!(f, "slots {} of {chain}", numbers(slots)),
             Self::RemovePins { path, .. } | Self::RemoveScope { path, .. } => path.display().fmt(f),
         }
@@ -44,7 +50,7 @@ impl Action {
             Self::LeaveAlone { .. } => "leave alone",
             Self::Adopt { .. } => "adopt",
             Self::Rehome { .. } => "re-home",
-            Self::DropSlots { .. } => "drop",
+            Self::DropSlots { .. } | Self::DropDefault { .. } => "drop",
             Self::Detach { .. } => "detach",
             Self::RemovePins { .. } | Self::RemoveScope { .. } => "remove",
         }

@@ -10,8 +10,6 @@ use std::ptr::NonNull;
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     length: usize,
-    /// Of no file.
-    is_private: bool,
 }
 
 // SAFETY: it is a number of pages that belong to the process, not to a thread.
@@ -70,31 +68,12 @@ impl Kernel {
         }
         let base =
             NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let is_private = matches!(backing, Backing::Anonymous { .. });
-        let mapping = Mapping { base, length, is_private };
-        if is_private {
+        let mapping = Mapping { base, length };
+        if matches!(backing, Backing::Anonymous { .. }) {
             // SAFETY: the range is the mapping's own. A child of fork(2) gets no copy of what the kernel writes to.
             unsafe { libc::madvise(base.as_ptr().cast(), length, libc::MADV_DONTFORK) };
         }
         Ok(mapping)
-    }
-
-    /// Exchanges the pages of private memory for fresh ones, zeroed: what the kernel has pinned for somebody is not this
-    /// memory any more. A file's stay. Huge pages: since kernel 5.18.
-    ///
-    /// # Safety
-    /// Nobody has a reference to the memory.
-    pub(crate) unsafe fn renew(&self, mapping: &Mapping) -> io::Result<()> {
-        if !mapping.is_private {
-            return Ok(());
-        }
-        self.step("madvise")?;
-        let (base, length) = (mapping.base.as_ptr().cast(), mapping.length);
-        // SAFETY: the range is the mapping's own, and nobody looks at it, as promised.
-        match unsafe { libc::madvise(base, length, libc::MADV_DONTNEED) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The only door to the kernel: bpf(2), rtnetlink, namespaces, bpffs, and libbpf for ELF objects.
+//! The only door to the kernel: bpf(2), netlink, namespaces, bpffs, and libbpf for ELF objects.
 //!
 //! Owns every raw syscall and the descriptors that come back from it. Decides nothing: no ordering, no retries
 //! that change meaning, no paths. Every operation passes [`Kernel::step`], so that a test can make any one of
@@ -11,11 +11,14 @@ mod dying;
 #[cfg(test)]
 pub(crate) mod fault;
 pub(crate) mod fs;
+pub(crate) mod genl;
 pub(crate) mod mmap;
 pub(crate) mod netlink;
 pub(crate) mod ns;
 pub(crate) mod object;
+pub(crate) mod poll;
 mod proc;
+pub(crate) mod sock_diag;
 pub(crate) mod xsk;
 
 pub(crate) use caps::Capability;

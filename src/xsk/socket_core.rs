@@ -4,10 +4,8 @@
 
 use crate::sys::Kernel;
 use crate::sys::xsk::RingKind;
-use crate::xsk::umem::inner::{OpenSocket, Owner};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A socket that is bound; closed with the last of its rings.
@@ -17,8 +15,6 @@ pub(crate) struct SocketCore {
     pub(crate) kernel: Kernel,
     pub(crate) settings: Settings,
     is_gone: AtomicBool,
-    // After the descriptor, which is closed before it.
-    _open: OpenSocket,
 }
 
 /// What sockets must agree on to share what one of them has registered.
@@ -43,9 +39,16 @@ pub enum Wake {
 }
 
 impl SocketCore {
-    pub(crate) fn new(fd: OwnedFd, kernel: Kernel, settings: Settings, owner: &Arc<Owner>) -> Self {
-        let is_gone = AtomicBool::new(false);
-        Self { fd, kernel, settings, is_gone, _open: OpenSocket::new(owner) }
+    pub(crate) fn new(fd: OwnedFd, kernel: Kernel, settings: Settings) -> Self {
+        Self { fd, kernel, settings, is_gone: AtomicBool::new(false) }
+    }
+
+    /// None: what answers each call with an error.
+    #[cfg(any(test, fuzzing))]
+    #[allow(clippy::expect_used, reason = "a test without /dev/null is none")]
+    pub(crate) fn fake() -> Self {
+        let nothing = std::fs::File::open("/dev/null").expect("/dev/null").into();
+        Self::new(nothing, Kernel::default(), Settings { flags: 0, umem_flags: 0 })
     }
 
     /// An error if the device has gone. The kernel tells it once, so it is remembered.

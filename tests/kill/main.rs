@@ -8,11 +8,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod call;
 mod mess;
 mod operation;
+mod puppet;
+mod sieve;
 mod stage;
 mod table;
 mod theirs;
+mod tracer;
 mod victim;
 
 use anyhow::{Context, Result, ensure};
@@ -25,7 +29,7 @@ use support::lab::{Pair, UPLINK};
 use support::traffic::Traffic;
 use table::Table;
 use theirs::{Bench, DEEDS, library};
-use victim::Victim;
+use victim::Original;
 
 /// What tells a victim where and what to do.
 const NETNS: &str = "OXDP_TEST_NETNS";
@@ -79,7 +83,7 @@ fn c_libxdp_dies_as_often() -> Result<()> {
     baseline.assert_restored()
 }
 
-/// The process that is killed; by itself, all operations without a death.
+/// The process whose copies are killed; by itself, all operations without a death.
 #[test]
 #[ignore = "needs freplace; run in a VM by make test"]
 fn a_process_of_its_own() -> Result<()> {
@@ -91,16 +95,29 @@ fn a_process_of_its_own() -> Result<()> {
         });
     };
     let operation = Operation::by_name(&operation)?;
-    let interface = Interface::by_name(&Netns::by_name(&std::env::var(NETNS)?)?, UPLINK)?;
-    let mut prepared = operation.prepare(&interface)?;
-    let mut line = String::new();
+    let mut new = operation.new_program()?;
     // On a line of its own: the test harness has begun one.
     say("\nok")?;
-    ensure!(std::io::stdin().read_line(&mut line)? > 0, "nobody wants anything done");
-    match prepared.carry_out() {
+    // What goes on from here is a copy: whatever had been opened before, it would share with others.
+    hear()?;
+    let interface = Interface::by_name(&Netns::by_name(&std::env::var(NETNS)?)?, UPLINK)?;
+    let xdp = operation.xdp()?;
+    say("ok")?;
+    let command = hear()?;
+    // After `go`, the ids of the programs that are there.
+    let ids = command.split_whitespace().skip(1).map(|id| Ok(id.parse()?));
+    let ids = ids.collect::<Result<Vec<u32>>>()?;
+    match operation.carry_out(&xdp, &interface, &ids, &mut new) {
         Ok(()) => say("ok"),
         Err(error) => say(&format!("error {error:#}")),
     }
+}
+
+/// A command.
+fn hear() -> Result<String> {
+    let mut line = String::new();
+    ensure!(std::io::stdin().read_line(&mut line)? > 0, "nobody wants anything done");
+    Ok(line)
 }
 
 /// In one call, as an answer must be.

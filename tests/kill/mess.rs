@@ -4,7 +4,8 @@ use super::operation::COUNTER;
 use super::support::lab::{Namespace, Pair, ip};
 use super::support::{BPFFS, chain, counter, kernel, names, pins_of, remove_pins};
 use anyhow::{Context, Result, ensure};
-use oxdp::{Chain, Interface, Mode, Occupant, Xdp};
+use nix::sched::{CloneFlags, unshare};
+use oxdp::{Chain, Interface, Mode, Netns, Occupant, Xdp};
 use std::path::{Path, PathBuf};
 
 /// Its chain was taken off by somebody who knows nothing of pins.
@@ -57,9 +58,7 @@ impl Mess {
         attach(xdp, &Interface::by_name(&self.elsewhere.netns, MOVED)?)?;
         let (from, to) = (&self.elsewhere.name, &self.near);
         ip(&format!("-n {from} link set {MOVED} netns {to}"))?;
-        let dead = Namespace::new("dead")?;
-        ip(&format!("-n {} link add gone type dummy", dead.name))?;
-        attach(xdp, &Interface::by_name(&dead.netns, "gone")?)?;
+        attach_where_nobody_stays(xdp)?;
         let draft = Path::new(BPFFS).join("xdp/draft-scope");
         std::fs::create_dir(&draft)?;
         Ok(std::os::unix::fs::symlink("half-made", draft.join("identity"))?)
@@ -122,6 +121,18 @@ fn held() -> PathBuf {
 fn attach(xdp: &Xdp, interface: &Interface) -> Result<PathBuf> {
     let outcome = xdp.attach(interface, &mut counter()?, Mode::Skb)?;
     outcome.pins.context("a chain without pins")
+}
+
+/// In a namespace that ends with the thread in it.
+fn attach_where_nobody_stays(xdp: &Xdp) -> Result<PathBuf> {
+    let attached = std::thread::scope(|scope| {
+        let inside = || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            attach(xdp, &Interface::by_name(&Netns::current()?, "lo")?)
+        };
+        scope.spawn(inside).join()
+    });
+    attached.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn is_at_home(interface: &Interface, chain: &Chain) -> bool {

@@ -2,9 +2,9 @@
 
 use super::support::traffic::BLOCKED;
 use super::support::{counter, filter, program};
-use super::{NETNS, OPERATION, Victim};
+use super::{NETNS, OPERATION, Original};
 use anyhow::{Context, Result, bail};
-use oxdp::{AttachBy, EmptyDispatcher, Interface, Mode, Occupant, Program, Xdp};
+use oxdp::{AttachBy, EmptyDispatcher, Interface, Mode, Program, Xdp};
 use std::process::Command;
 
 pub(super) const FILTER: &str = "udp_filter";
@@ -120,45 +120,27 @@ impl Operation {
         self.before.contains(&FILTER) && self.after.contains(&FILTER)
     }
 
-    /// Everything that is not the operation's own.
-    pub(super) fn prepare<'a>(&self, interface: &'a Interface) -> Result<Prepared<'a>> {
-        let xdp = self.xdp()?;
-        let ids = match xdp.inspect(interface)? {
-            Occupant::Chain(chain) => {
-                let components = chain.members.into_iter().map(|member| member.component);
-                components.map(|component| component.map_or(0, |c| c.id)).collect()
-            }
-            _ => Vec::new(),
-        };
+    /// The program that it adds to the chain; any, if it adds none.
+    pub(super) fn new_program(&self) -> Result<Program> {
         let coming = self.after.iter().find(|name| !self.before.contains(name));
-        let new = load(coming.unwrap_or(&COUNTER))?;
-        Ok(Prepared { xdp, interface, ids, new, change: self.change })
+        load(coming.unwrap_or(&COUNTER))
     }
 
-    /// A process that has prepared it on `uplink` in this namespace, and does it at any command.
-    pub(super) fn victim(&self, netns: &str) -> Result<Victim> {
-        let mut victim = Victim::start(
-            Command::new(std::env::current_exe()?)
-                .args(["--exact", "a_process_of_its_own", "--ignored", "--nocapture"])
-                .env(NETNS, netns)
-                .env(OPERATION, self.name),
-        )?;
-        victim.answer()?;
-        Ok(victim)
+    /// With the ids of the programs in the chain.
+    pub(super) fn carry_out(
+        &self,
+        xdp: &Xdp,
+        interface: &Interface,
+        ids: &[u32],
+        new: &mut Program,
+    ) -> Result<()> {
+        (self.change)(xdp, interface, ids, new)
     }
-}
 
-/// An operation that is about to be done.
-pub(super) struct Prepared<'a> {
-    xdp: Xdp,
-    interface: &'a Interface,
-    ids: Vec<u32>,
-    new: Program,
-    change: Change,
-}
-
-impl Prepared<'_> {
-    pub(super) fn carry_out(&mut self) -> Result<()> {
-        (self.change)(&self.xdp, self.interface, &self.ids, &mut self.new)
+    /// A process that is about to do it on `uplink` in this namespace.
+    pub(super) fn original(&self, netns: &str) -> Result<Original> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--exact", "a_process_of_its_own", "--ignored", "--nocapture"]);
+        Original::start(command.env(NETNS, netns).env(OPERATION, self.name), None, Some("prepare"))
     }
 }

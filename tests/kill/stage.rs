@@ -1,12 +1,13 @@
 //! One operation, killed at every call, and what must be true after each death.
 
+use super::call::{Call, points};
 use super::mess::Mess;
 use super::operation::{self, COUNTER, LOST, Operation, recover};
 use super::support::lab::{Pair, soon};
 use super::support::traffic::{Counts, Traffic};
 use super::support::{Baseline, counter, names, pins, pins_of};
 use super::table::{Row, Table};
-use super::victim::{Call, points};
+use super::victim::Original;
 use anyhow::{Context, Result, bail, ensure};
 use oxdp::{Census, Chain, EmptyDispatcher, Interface, Mode, Occupant, Program, Xdp};
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ const STILL: usize = 50;
 
 pub(super) struct Stage<'a> {
     operation: &'a Operation,
-    pair: &'a Pair,
+    original: Original,
     interface: Interface,
     xdp: Xdp,
     traffic: &'a Traffic,
@@ -86,6 +87,15 @@ struct State {
     pins: Vec<PathBuf>,
 }
 
+impl State {
+    /// To a process that is to do the operation: with the ids of the programs in the chain, 0 for a lost one.
+    fn command(&self) -> String {
+        let members = self.occupant.chain().map_or(&[][..], |chain| &chain.members);
+        let ids = members.iter().map(|member| member.component.as_ref().map_or(0, |c| c.id));
+        ids.fold("go".into(), |command, id| format!("{command} {id}"))
+    }
+}
+
 /// Which chain runs after a death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -101,11 +111,7 @@ enum Next {
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(
-        operation: &'a Operation,
-        pair: &'a Pair,
-        traffic: &'a Traffic,
-    ) -> Result<Self> {
+    pub(super) fn new(operation: &'a Operation, pair: &Pair, traffic: &'a Traffic) -> Result<Self> {
         let (xdp, interface) = (operation.xdp()?, pair.interface()?);
         let mess = if operation.mends { Some(Mess::new(pair)?) } else { None };
         // What an Xdp keeps open is there from here on.
@@ -113,7 +119,7 @@ impl<'a> Stage<'a> {
         xdp.detach_all(&interface)?;
         Ok(Self {
             operation,
-            pair,
+            original: operation.original(&pair.near.name)?,
             interface,
             xdp,
             traffic,
@@ -147,9 +153,9 @@ impl<'a> Stage<'a> {
 
     /// Does the operation without a death; its calls.
     pub(super) fn unharmed(&mut self) -> Result<Vec<Call>> {
-        self.set_up()?;
+        let before = self.set_up()?;
         self.sizes[0] = self.settled_size()?;
-        let calls = self.operation.victim(&self.pair.near.name)?.calls("go")?;
+        let calls = self.original.calls(&before.command())?;
         let fate = self.fate(&self.occupant()?)?;
         ensure!(fate == Fate::New, "it did nothing");
         self.sizes[1] = self.settled_size()?;
@@ -181,7 +187,7 @@ impl<'a> Stage<'a> {
             Some(before) => before,
             None => self.set_up()?,
         };
-        self.operation.victim(&self.pair.near.name)?.die("go", call, nth)?;
+        self.original.die(&before.command(), call, nth)?;
         let state = self.state()?;
         let fate = self.fate(&state.occupant)?;
         self.traffic_has_flowed()?;

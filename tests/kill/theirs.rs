@@ -1,16 +1,16 @@
 //! The same deaths of C libxdp, for comparison. It may leave anything behind; our recovery harms no chain that lives.
 
+use super::call::{Call, points};
 use super::operation::{self, COUNTER, FILTER, recover};
 use super::support::lab::{Pair, UPLINK};
 use super::support::peer::Peer;
 use super::support::traffic::{Counts, Traffic};
 use super::support::{Baseline, kernel, names, object, pins, pins_of};
 use super::table::{Row, Table};
-use super::victim::{Call, Victim, points};
+use super::victim::Original;
 use anyhow::{Context, Result, ensure};
 use oxdp::{Chain, EmptyDispatcher, Interface, Legacy, Mode, Occupant, ProtocolVersion, Xdp};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 /// What C libxdp is made to do.
 pub(super) struct Deed {
@@ -71,8 +71,9 @@ impl Row for Tally {
 
 pub(super) struct Bench<'a> {
     deed: &'a Deed,
-    library: &'static str,
-    pair: &'a Pair,
+    original: Original,
+    /// Makes what is there before the deed.
+    peer: Peer,
     interface: Interface,
     /// As they see it.
     xdp: Xdp,
@@ -86,7 +87,7 @@ impl<'a> Bench<'a> {
     pub(super) fn new(
         deed: &'a Deed,
         (library, version): (&'static str, ProtocolVersion),
-        pair: &'a Pair,
+        pair: &Pair,
         traffic: &'a Traffic,
     ) -> Result<Self> {
         let interface = pair.interface()?;
@@ -95,11 +96,12 @@ impl<'a> Bench<'a> {
         // What an Xdp keeps open is there from here on.
         xdp.attach(&interface, &mut operation::load(COUNTER)?, Mode::Native)?;
         xdp.detach_all(&interface)?;
+        let peer = Peer::start(library, &pair.near.name)?;
         let operation = format!("{library}: {}", deed.name);
         Ok(Self {
             deed,
-            library,
-            pair,
+            original: original(library, &pair.near.name)?,
+            peer,
             interface,
             xdp,
             traffic,
@@ -117,7 +119,7 @@ impl<'a> Bench<'a> {
 
     fn kill_at_each_call(&mut self) -> Result<()> {
         self.set_up()?;
-        let calls = self.victim()?.calls(&self.command()?)?;
+        let calls = self.original.calls(&self.command()?)?;
         ensure!(is(&self.xdp.inspect(&self.interface)?, self.deed.after), "it did nothing");
         self.take_down()?;
         self.tally.calls = calls.len();
@@ -141,7 +143,7 @@ impl<'a> Bench<'a> {
     fn kill(&mut self, calls: &[Call], index: usize) -> Result<bool> {
         let nth = calls[..index].iter().filter(|earlier| earlier.is_like(calls[index])).count();
         let before = (self.xdp.inspect(&self.interface)?, pins()?);
-        self.victim()?.die(&self.command()?, calls[index], nth)?;
+        self.original.die(&self.command()?, calls[index], nth)?;
         let after = (self.xdp.inspect(&self.interface)?, pins()?);
         self.count(&after.0)?;
         self.recovers(&after.0)?;
@@ -192,11 +194,8 @@ impl<'a> Bench<'a> {
 
     /// Made by C libxdp too.
     fn set_up(&mut self) -> Result<()> {
-        if !self.deed.before.is_empty() {
-            let mut peer = Peer::start(self.library, &self.pair.near.name)?;
-            for program in self.deed.before {
-                peer.tell(&attach(program))?;
-            }
+        for program in self.deed.before {
+            self.peer.tell(&attach(program))?;
         }
         self.mark = self.traffic.counts()?;
         Ok(())
@@ -229,18 +228,10 @@ impl<'a> Bench<'a> {
         let last = occupant.chain().and_then(|chain| chain.members.last()?.component.as_ref());
         Ok(format!("detach {UPLINK} {}", last.context("a chain of two")?.id))
     }
+}
 
-    fn victim(&self) -> Result<Victim> {
-        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/run");
-        let mut victim = Victim::start(
-            Command::new("nsenter")
-                .arg(format!("--net=/run/netns/{}", self.pair.near.name))
-                .arg(run)
-                .args([self.library, "serve"]),
-        )?;
-        victim.tell("version")?;
-        Ok(victim)
-    }
+fn original(library: &str, netns: &str) -> Result<Original> {
+    Original::start(&mut Peer::command(library, netns), Some("version"), None)
 }
 
 fn attach(program: &str) -> String {

@@ -9,19 +9,25 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/if_link.h>
+#include <linux/if_xdp.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #include <xdp/libxdp.h>
+#include <xdp/xsk.h>
 
 #define MAX_WORDS 64
 #define MAX_PROGRAMS 16
 #define MAX_FAILURES 32
+#define MAX_SOCKETS 8
+#define FRAMES 64
 /* Before each attach: what went in the one before is freed by the kernel later on, and not on this one's account. */
 #define BENCH_PAUSE_US 50000
 #define CHURN_LIMIT_S 900
@@ -64,12 +70,16 @@ static __u64 now_ns(void)
 	return now.tv_sec * 1000000000ULL + now.tv_nsec;
 }
 
+/* AF_XDP sockets are all that lives from one command to the next. */
+static unsigned int open_sockets;
+
 /* libxdp 1.3 leaves open what it opens to look at a chain, and with that keeps programs in the kernel. Between
  * commands, and between rounds of one, nothing that is open is the peer's own.
  */
 static void close_leaks(void)
 {
-	close_range(3, ~0U, 0);
+	if (!open_sockets)
+		close_range(3, ~0U, 0);
 }
 
 /* ---- words ---- */
@@ -484,6 +494,135 @@ static int version(int count, char **words)
 	return 0;
 }
 
+/* ---- AF_XDP sockets ---- */
+
+static struct socket {
+	struct xsk_socket *socket; /* NULL: the place is free */
+	struct xsk_umem *umem;
+	struct xsk_ring_prod fill;
+	struct xsk_ring_cons completion, received;
+	void *area;
+} sockets[MAX_SOCKETS];
+
+static int make_umem(struct socket *place)
+{
+	size_t size = FRAMES * XSK_UMEM__DEFAULT_FRAME_SIZE;
+	__u32 frame, index = 0;
+	int err;
+
+	place->area = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (place->area == MAP_FAILED)
+		return -errno;
+	err = xsk_umem__create(&place->umem, place->area, size, &place->fill, &place->completion, NULL);
+	if (err) {
+		munmap(place->area, size);
+		return err;
+	}
+	xsk_ring_prod__reserve(&place->fill, FRAMES, &index);
+	for (frame = 0; frame < FRAMES; frame++)
+		*xsk_ring_prod__fill_addr(&place->fill, index + frame) = frame * XSK_UMEM__DEFAULT_FRAME_SIZE;
+	xsk_ring_prod__submit(&place->fill, FRAMES);
+	return 0;
+}
+
+static void free_umem(struct socket *place)
+{
+	xsk_umem__delete(place->umem);
+	munmap(place->area, FRAMES * XSK_UMEM__DEFAULT_FRAME_SIZE);
+	memset(place, 0, sizeof(*place));
+}
+
+static __u32 xdp_flags(enum xdp_attach_mode mode)
+{
+	switch (mode) {
+	case XDP_MODE_NATIVE:
+		return XDP_FLAGS_DRV_MODE;
+	case XDP_MODE_SKB:
+		return XDP_FLAGS_SKB_MODE;
+	default:
+		return 0;
+	}
+}
+
+/* A socket for a queue, with the default program. */
+static int xsk_create(int count, char **words)
+{
+	struct xsk_socket_config config = {
+		.rx_size = XSK_RING_CONS__DEFAULT_NUM_DESCS,
+		.tx_size = XSK_RING_PROD__DEFAULT_NUM_DESCS,
+		.bind_flags = XDP_COPY,
+	};
+	struct socket *place = sockets;
+	enum xdp_attach_mode mode;
+	unsigned long queue;
+	int err;
+
+	(void)count;
+	while (place < sockets + MAX_SOCKETS && place->socket)
+		place++;
+	if (place == sockets + MAX_SOCKETS)
+		return invalid("more than %d sockets", MAX_SOCKETS);
+	err = parse_number(words[1], UINT_MAX, &queue);
+	if (!err)
+		err = parse_mode(words[2], &mode);
+	if (!err)
+		err = make_umem(place);
+	if (err)
+		return err;
+	config.xdp_flags = xdp_flags(mode);
+	err = xsk_socket__create(&place->socket, words[0], queue, place->umem, &place->received, NULL,
+				 &config);
+	if (err) {
+		place->socket = NULL;
+		free_umem(place);
+		return err;
+	}
+	open_sockets++;
+	printf("socket %ld\n", (long)(place - sockets));
+	return 0;
+}
+
+static int parse_socket(const char *word, struct socket **place)
+{
+	unsigned long number;
+	int err = parse_number(word, MAX_SOCKETS - 1, &number);
+
+	if (!err && !sockets[number].socket)
+		err = invalid("no such socket: %lu", number);
+	*place = sockets + number;
+	return err;
+}
+
+static int xsk_delete(int count, char **words)
+{
+	struct socket *place;
+	int err = parse_socket(words[0], &place);
+
+	(void)count;
+	if (err)
+		return err;
+	xsk_socket__delete(place->socket);
+	free_umem(place);
+	open_sockets--;
+	return 0;
+}
+
+/* How many packets have come since the last time. */
+static int xsk_received(int count, char **words)
+{
+	struct socket *place;
+	__u32 index, got;
+	int err = parse_socket(words[0], &place);
+
+	(void)count;
+	if (err)
+		return err;
+	got = xsk_ring_cons__peek(&place->received, FRAMES, &index);
+	xsk_ring_cons__release(&place->received, got);
+	printf("received %u\n", got);
+	return 0;
+}
+
 /* ---- benchmarks ---- */
 
 /* One more program on the interface, and off again. */
@@ -736,6 +875,9 @@ static const struct command {
 	{ "detach-all", detach_all, 1, 1, "IFACE" },
 	{ "list", list, 1, 1, "IFACE" },
 	{ "clean", clean, 0, 0, "" },
+	{ "xsk-create", xsk_create, 3, 3, "IFACE QUEUE MODE" },
+	{ "xsk-delete", xsk_delete, 1, 1, "SOCKET" },
+	{ "xsk-received", xsk_received, 1, 1, "SOCKET" },
 	{ "bench-attach", bench_attach, 5, 5, "IFACE MODE OBJECT LENGTH ROUNDS" },
 	{ "bench-read", bench_read, 2, 2, "IFACE ROUNDS" },
 	{ "churn", churn, 5, MAX_WORDS, "IFACE MODE ROUNDS SEED OBJECT..." },

@@ -3,6 +3,7 @@
 pub(crate) mod lab;
 pub(crate) mod peer;
 pub(crate) mod traffic;
+pub(crate) mod xsk;
 
 use anyhow::{Context, Result, ensure};
 use lab::pins_in;

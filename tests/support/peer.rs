@@ -22,11 +22,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// With libxdp `version`, 1.3 or 1.6, in a named network namespace.
     pub(crate) fn start(version: &str, netns: &str) -> Result<Self> {
-        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/run");
-        let mut process = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{netns}"))
-            .arg(run)
-            .args([version, "serve"])
+        let mut process = Self::command(version, netns)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -34,6 +30,14 @@ impl Peer {
         let commands = process.stdin.take().context("stdin")?;
         let answers = BufReader::new(process.stdout.take().context("stdout")?);
         Ok(Self { process, commands, answers })
+    }
+
+    /// What starts it.
+    pub(crate) fn command(version: &str, netns: &str) -> Command {
+        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/run");
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{netns}")).arg(run).args([version, "serve"]);
+        command
     }
 
     /// The answer to a command, or the refusal.

@@ -94,19 +94,15 @@ await() {
 	fi
 }
 
-# boot KERNEL ACCELERATOR TARGET BOOT-LIMIT LIMIT COMMAND…: runs COMMAND in a VM, passing on its output.
-# Returns its exit status, or 125 with an explanation. A function for a subshell: it sets traps.
-boot() {
-	local kernel=$1 accel=$2 target=$3 boot_limit=$4 limit=$5 job qemu out err trouble log
-	shift 5
-	mkdir -p "$cache/jobs" "$target"
-	# What a killed predecessor left.
-	find "$cache/jobs" -mindepth 1 -maxdepth 1 -mmin +2880 -exec rm -rf {} +
-	target=$(cd "$target" && pwd -P)
-	job=$(mktemp -d "$cache/jobs/XXXXXX")
-	# shellcheck disable=SC2064
-	trap "rm -rf $(printf %q "$job")" EXIT
-	write_job "$job" "$kernel" "$target" "$@"
+# Whether the VM of the job's folder $1 came as far as to its first program.
+has_run_init() {
+	grep -qs '^oxdp-vm: init' "$1/console"
+}
+
+# Runs a VM for the job's folder $1, passing on its output: kernel $2, accelerator $3, target folder $4, limits $5 and $6
+# as `await` has them. What went wrong, if something did, is in `trouble` in that folder.
+attempt() {
+	local job=$1 kernel=$2 accel=$3 target=$4 boot_limit=$5 limit=$6 qemu out err
 	exec_qemu "$job" "$kernel" "$target" "$accel" &
 	qemu=$!
 	# shellcheck disable=SC2064
@@ -118,9 +114,30 @@ boot() {
 	# In the background, so that a signal is acted on at once.
 	await "$qemu" "$job" "$boot_limit" "$limit" >"$job/trouble" &
 	wait $!
-	trouble=$(<"$job/trouble")
 	kill -KILL "$qemu" 2>/dev/null || true
 	wait "$qemu" "$out" "$err" 2>/dev/null || true
+}
+
+# boot KERNEL ACCELERATOR TARGET BOOT-LIMIT LIMIT COMMAND…: runs COMMAND in a VM, passing on its output.
+# Returns its exit status, or 125 with an explanation. A function for a subshell: it sets traps.
+boot() {
+	local kernel=$1 accel=$2 target=$3 boot_limit=$4 limit=$5 job trouble log
+	shift 5
+	mkdir -p "$cache/jobs" "$target"
+	# What a killed predecessor left.
+	find "$cache/jobs" -mindepth 1 -maxdepth 1 -mmin +2880 -exec rm -rf {} +
+	target=$(cd "$target" && pwd -P)
+	job=$(mktemp -d "$cache/jobs/XXXXXX")
+	# shellcheck disable=SC2064
+	trap "rm -rf $(printf %q "$job")" EXIT
+	write_job "$job" "$kernel" "$target" "$@"
+	attempt "$job" "$kernel" "$accel" "$target" "$boot_limit" "$limit"
+	# On a busy host the emulated timer may come so late that the kernel gives up on it, long before its first program.
+	if [[ $(<"$job/trouble") == died* ]] && ! has_run_init "$job"; then
+		say "VM with kernel $kernel ($accel) died before its first program; once more: $(keep_log "$job" "$kernel")"
+		attempt "$job" "$kernel" "$accel" "$target" "$boot_limit" "$limit"
+	fi
+	trouble=$(<"$job/trouble")
 	log=$(keep_log "$job" "$kernel")
 	if [[ -n $trouble ]]; then
 		tail -n 30 "$log" | tr -d '\r' >&2

@@ -6,7 +6,7 @@ use crate::support::kernel;
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::ErrorKind;
-use oxdp::xsk::{Chunks, FragmentedPacket, Packet, Refusal, Umem};
+use oxdp::xsk::{Chunks, Fragments, Packet, Refusal, Umem};
 use rustix::net::xdp::SocketAddrXdpFlags;
 
 /// A socket at each end for packets of several fragments; `None` on a kernel that is too old, which has said so.
@@ -27,7 +27,7 @@ fn bytes(number: usize, length: usize) -> Vec<u8> {
 }
 
 /// A packet of fragments of these lengths.
-fn packet(umem: &Umem, number: usize, lengths: &[usize]) -> Result<(FragmentedPacket, Vec<u8>)> {
+fn packet(umem: &Umem, number: usize, lengths: &[usize]) -> Result<(Fragments, Vec<u8>)> {
     let whole = bytes(number, lengths.iter().sum());
     let (mut fragments, mut rest) = (Vec::new(), &whole[..]);
     for length in lengths {
@@ -35,11 +35,11 @@ fn packet(umem: &Umem, number: usize, lengths: &[usize]) -> Result<(FragmentedPa
         fragments.push(umem.frame().context("a frame")?.into_packet_of(first)?);
         rest = behind;
     }
-    Ok((fragments, whole))
+    Ok((Fragments::of(fragments).context("no fragment")?, whole))
 }
 
-fn send(wire: &mut Wire, packet: FragmentedPacket) -> Result<()> {
-    let count = packet.len();
+fn send(wire: &mut Wire, packet: Fragments) -> Result<()> {
+    let count = packet.count();
     let mut batch = wire.far.tx.reserve(u32::try_from(count)?)?;
     batch.push_fragments(packet)?;
     ensure!(batch.commit() as usize == count);
@@ -48,18 +48,14 @@ fn send(wire: &mut Wire, packet: FragmentedPacket) -> Result<()> {
 
 /// So many whole packets, and of how many fragments each was.
 fn receive(wire: &mut Wire, count: usize) -> Result<Vec<(usize, Vec<u8>)>> {
-    let mut got = Vec::new();
+    let (mut got, mut filled) = (Vec::new(), 0);
     ensure!(soon(|| {
         for packet in wire.near.rx.packets(16)? {
-            let mut whole = Vec::new();
-            for fragment in &packet {
-                whole.extend_from_slice(fragment.data()?);
-            }
-            got.push((packet.len(), whole));
-            let frames = packet.len();
-            drop(packet);
-            refill(&mut wire.near, frames)?;
+            got.push((packet.count(), packet.to_vec()?));
         }
+        let frames = got.iter().map(|(frames, _)| frames).sum::<usize>() - filled;
+        filled += frames;
+        refill(&mut wire.near, frames)?;
         Ok(got.len() >= count)
     })?);
     Ok(got)
@@ -103,19 +99,17 @@ fn eighteen_fragments_are_the_most() -> Result<()> {
     let (fragments, _) = packet(&umem, 0, &[64; 19])?;
     let mut batch = wire.far.tx.reserve(64)?;
     let rejected = batch.push_fragments(fragments).unwrap_err();
-    ensure!(rejected.refusal == Refusal::TooManyFragments && rejected.item.len() == 19);
+    ensure!(rejected.refusal == Refusal::TooManyFragments && rejected.item.count() == 19);
     drop(rejected);
-    let rejected = batch.push_fragments(Vec::new()).unwrap_err();
-    ensure!(rejected.refusal == Refusal::Empty);
     let (mut fragments, _) = packet(&umem, 0, &[64; 3])?;
-    fragments[1].set_len(0)?;
+    fragments.iter_mut().nth(1).context("a second one")?.set_len(0)?;
     let rejected = batch.push_fragments(fragments).unwrap_err();
-    ensure!(rejected.refusal == Refusal::Empty && rejected.item.len() == 3);
+    ensure!(rejected.refusal == Refusal::Empty && rejected.item.count() == 3);
     drop((rejected, batch));
     // All of it or nothing.
     let mut batch = wire.far.tx.reserve(2)?;
     let rejected = batch.push_fragments(packet(&umem, 0, &[64; 3])?.0).unwrap_err();
-    ensure!(rejected.refusal == Refusal::Full && batch.left() == 2 && rejected.item.len() == 3);
+    ensure!(rejected.refusal == Refusal::Full && batch.left() == 2 && rejected.item.count() == 3);
     drop((rejected, batch));
     ensure!(umem.census().free == before.free, "{before:?}, then {:?}", umem.census());
     ensure!(wire.far.socket.statistics()?.tx_invalid_descriptors == 0);
@@ -168,8 +162,8 @@ fn packets_are_given_whole() -> Result<()> {
     ensure!(soon(|| Ok(!wire.near.rx.is_empty()?))?);
     crate::lab::quiet();
     let mut sizes = Vec::new();
-    while let Some(packet) = wire.near.rx.packets(1)?.pop() {
-        sizes.push(packet.iter().map(Packet::len).sum::<u32>());
+    while let Some(packet) = wire.near.rx.packets(1)?.next() {
+        sizes.push(packet.len());
     }
     ensure!(sizes == [8000, 60, 8000], "{sizes:?}");
     wire.end()

@@ -295,7 +295,7 @@ pub(crate) fn quiet() {
 /// The feature and the version that an error names, of something that the kernel is too old for.
 pub(crate) fn too_old(kind: &ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::TooOld { since, .. } => Some(since),
+        ErrorKind::NotSupported { needs, .. } => needs.strip_prefix("kernel "),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use crate::raw::{Descriptor, Raw, Register, bind};
 use crate::support::kernel;
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
-use oxdp::xsk::{Packet, Refusal, RxMetadata, TxMetadata, Umem};
+use oxdp::xsk::{Fragments, Packet, Refusal, RxMetadata, TxMetadata, Umem};
 use rustix::io::Errno;
 use rustix::net::xdp::SocketAddrXdpFlags;
 
@@ -82,7 +82,7 @@ fn packets_of_fragments_have_metadata_too() -> Result<()> {
         fragments.push(wire.umem.frame().context("a frame")?.into_packet_of(&bytes)?);
     }
     let mut batch = wire.far.tx.reserve(3)?;
-    batch.push_fragments(fragments)?;
+    batch.push_fragments(Fragments::of(fragments).context("no fragment")?)?;
     batch.commit();
     flush(&wire.far)?;
     let mut got = Vec::new();
@@ -90,11 +90,11 @@ fn packets_of_fragments_have_metadata_too() -> Result<()> {
         got.extend(wire.near.rx.packets(1)?);
         Ok(!got.is_empty())
     })?);
-    let first = &got[0][0];
+    let first = got[0].first();
     let mark = first.rx_metadata::<Mark>()?.context("a mark")?;
     // What was linear when the program ran; the kernel cuts it to frames as it likes.
-    ensure!(mark.length >= 14 && got[0].iter().map(Packet::len).sum::<u32>() == 9000, "{mark:?}");
-    ensure!(got[0].len() >= 3 && first.headroom()? == 256);
+    ensure!(mark.length >= 14 && got[0].len() == 9000, "{mark:?}");
+    ensure!(got[0].count() >= 3 && first.headroom()? == 256);
     drop(got);
     completed(&mut wire.far, 3)?;
     wire.end()

@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 const INITIAL_PID: &str = "pid:[4026531836]";
 const INITIAL_USER: &str = "user:[4026531837]";
 
+/// The kernel thread that starts all others, in the initial PID namespace.
+const KTHREADD: u32 = 2;
+
 /// What an operation on somebody else's object failed of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -119,7 +122,12 @@ impl<'a> Sweep<'a> {
 
     /// The namespaces that threads are in.
     fn threads(&mut self) -> io::Result<()> {
+        let has_kthreadd = self.is_kernel_thread(KTHREADD);
         for pid in self.kernel.numbers_in("/proc")? {
+            if has_kthreadd && self.is_like_kthreadd(pid) {
+                self.membership(Task { pid, tid: pid })?;
+                continue;
+            }
             let threads = self.kernel.numbers_in(&format!("/proc/{pid}/task"));
             for tid in self.look(pid, threads)?.unwrap_or_default() {
                 self.thread(Task { pid, tid })?;
@@ -128,8 +136,22 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
+    /// Whether it has the same table of descriptors as `kthreadd`, of which one look is enough. The kernel's own threads
+    /// inherit it (`CLONE_FILES`) and nobody else does; and each is the only thread of its process.
+    fn is_like_kthreadd(&self, pid: u32) -> bool {
+        pid != KTHREADD && matches!(self.kernel.share_files(KTHREADD, pid), Ok(true))
+    }
+
     fn thread(&mut self, task: Task) -> io::Result<()> {
-        let Some(target) = self.link(task, "ns/net")? else { return Ok(()) };
+        if self.membership(task)? {
+            self.tasks.push(task);
+        }
+        Ok(())
+    }
+
+    /// Looks at the namespaces that a thread is in; `false` if it has ended.
+    fn membership(&mut self, task: Task) -> io::Result<bool> {
+        let Some(target) = self.link(task, "ns/net")? else { return Ok(false) };
         if !self.knows(target) {
             // Whichever it is in by now.
             let file = self.kernel.open_file(&task.path("ns/net"));
@@ -140,8 +162,7 @@ impl<'a> Sweep<'a> {
         if let Some(Target::MountNs(inode)) = self.link(task, "ns/mnt")? {
             self.mount_namespaces.entry(inode).or_default().push(task);
         }
-        self.tasks.push(task);
-        Ok(())
+        Ok(true)
     }
 
     /// The namespaces that descriptors keep alive. Threads mostly share one table of them.
@@ -325,6 +346,23 @@ mod tests {
             (libc::ENOSYS, Trouble::Closed),
         ] {
             assert_eq!(Trouble::of(&io::Error::from_raw_os_error(errno)), expected, "{errno}");
+        }
+    }
+
+    /// So nothing is missed where only its namespaces are looked at.
+    #[test]
+    fn what_is_like_kthreadd_is_one_thread_without_descriptors() {
+        let kernel = Kernel::default();
+        let sweep = Sweep::new(&kernel);
+        let pids = kernel.numbers_in("/proc").unwrap().into_iter();
+        for pid in
+            pids.filter(|pid| sweep.is_kernel_thread(KTHREADD) && sweep.is_like_kthreadd(*pid))
+        {
+            let numbers = |what| kernel.numbers_in(&format!("/proc/{pid}/{what}"));
+            // Some end meanwhile.
+            let (Ok(threads), Ok(descriptors)) = (numbers("task"), numbers("fd")) else { continue };
+            assert!(sweep.is_kernel_thread(pid), "{pid}");
+            assert_eq!((threads, descriptors), (vec![pid], Vec::new()));
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) struct MapInfo {
     pub(crate) kind: u32,
     pub(crate) key_size: u32,
     pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
 }
 
 /// A map and what the kernel says of it. Made here only, so the two belong together.
@@ -52,6 +53,20 @@ impl AsFd for MapHandle {
 }
 
 impl MapInfo {
+    /// Whether it is of AF_XDP sockets, by the numbers of queues.
+    pub(crate) fn is_of_sockets(&self) -> bool {
+        (self.kind, self.key_size, self.value_size) == (bpf_sys::BPF_MAP_TYPE_XSKMAP, 4, 4)
+    }
+
+    /// Whether descriptors can be put into it.
+    fn check_objects(&self) -> io::Result<()> {
+        let is_array = self.kind == bpf_sys::BPF_MAP_TYPE_PROG_ARRAY;
+        if self.is_of_sockets() || (is_array && (self.key_size, self.value_size) == (4, 4)) {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::Unsupported, "not a map of sockets or programs"))
+    }
+
     /// Whether a key and a value of these sizes can be given to the kernel, or a value be asked for.
     fn check(&self, key: &[u8], value: usize) -> io::Result<()> {
         if !SINGLE_VALUED.contains(&self.kind) {
@@ -109,7 +124,7 @@ impl Kernel {
     /// `BPF_MAP_CREATE`
     pub(crate) fn map_create(&self, spec: &MapSpec<'_>) -> io::Result<MapHandle> {
         self.step("BPF_MAP_CREATE")?;
-        let MapSpec { kind, key_size, value_size, .. } = *spec;
+        let MapSpec { kind, key_size, value_size, max_entries, .. } = *spec;
         let fd = self.with_memlock(|| {
             let mut attr = MapCreateAttr {
                 map_type: spec.kind,
@@ -130,7 +145,7 @@ impl Kernel {
             unsafe { bpf_fd(bpf_sys::BPF_MAP_CREATE, &mut attr) }
         })?;
         let name = text(object_name(spec.name).into_iter());
-        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size }, name })
+        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size, max_entries }, name })
     }
 
     /// `BPF_MAP_UPDATE_ELEM`
@@ -144,31 +159,6 @@ impl Kernel {
             ..Default::default()
         };
         // SAFETY: key and value are as long as this map's keys and values, and are only read.
-        unsafe { bpf(bpf_sys::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
-    }
-
-    /// `BPF_MAP_UPDATE_ELEM` of an XSKMAP, whose values are descriptors going in and cannot be read.
-    pub(crate) fn map_set_socket(
-        &self,
-        map: &MapHandle,
-        index: u32,
-        socket: BorrowedFd<'_>,
-    ) -> io::Result<()> {
-        self.step("BPF_MAP_UPDATE_ELEM")?;
-        if map.info.kind != bpf_sys::BPF_MAP_TYPE_XSKMAP {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the map is not for AF_XDP sockets",
-            ));
-        }
-        let (key, value) = (index.to_ne_bytes(), raw(socket).to_ne_bytes());
-        let mut attr = MapElementAttr {
-            map_fd: raw(map.as_fd()),
-            key: address(&key),
-            value: address(&value),
-            ..Default::default()
-        };
-        // SAFETY: an XSKMAP has keys and values of four bytes, which are only read.
         unsafe { bpf(bpf_sys::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
     }
 
@@ -189,6 +179,37 @@ impl Kernel {
         Ok(value)
     }
 
+    /// `BPF_MAP_UPDATE_ELEM` of a map of AF_XDP sockets, by the numbers of their queues, or of programs.
+    pub(crate) fn map_put_object(
+        &self,
+        map: &MapHandle,
+        key: u32,
+        object: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        self.step("BPF_MAP_UPDATE_ELEM")?;
+        map.info.check_objects()?;
+        let (key, value) = ([key], [raw(object)]);
+        let mut attr = MapElementAttr {
+            map_fd: raw(map.as_fd()),
+            key: address(&key),
+            value: address(&value),
+            ..Default::default()
+        };
+        // SAFETY: such a map has keys and values of four bytes, and they are only read.
+        unsafe { bpf(bpf_sys::BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+    }
+
+    /// `BPF_MAP_DELETE_ELEM` of a map of AF_XDP sockets or programs.
+    pub(crate) fn map_delete_object(&self, map: &MapHandle, key: u32) -> io::Result<()> {
+        self.step("BPF_MAP_DELETE_ELEM")?;
+        map.info.check_objects()?;
+        let key = [key];
+        let mut attr =
+            MapElementAttr { map_fd: raw(map.as_fd()), key: address(&key), ..Default::default() };
+        // SAFETY: such a map has keys of four bytes, and the key is only read.
+        unsafe { bpf(bpf_sys::BPF_MAP_DELETE_ELEM, &mut attr) }.map(drop)
+    }
+
     /// `BPF_MAP_FREEZE`: from here on only programs may read or write it.
     pub(crate) fn map_freeze(&self, map: BorrowedFd<'_>) -> io::Result<()> {
         self.step("BPF_MAP_FREEZE")?;
@@ -203,15 +224,24 @@ impl Kernel {
         fd_by_id(bpf_sys::BPF_MAP_GET_FD_BY_ID, id)
     }
 
+    /// The id of a map.
+    pub(crate) fn map_id(&self, map: &MapHandle) -> io::Result<u32> {
+        self.step("BPF_OBJ_GET_INFO_BY_FD")?;
+        let mut info = bpf_sys::bpf_map_info::default();
+        // SAFETY: bpf_map_info is what the kernel writes for a map, and holds no pointer.
+        unsafe { object_info(map.as_fd(), &mut info) }?;
+        Ok(info.id)
+    }
+
     /// A map by its descriptor, with what `BPF_OBJ_GET_INFO_BY_FD` tells of it.
     pub(crate) fn map_open(&self, fd: OwnedFd) -> io::Result<MapHandle> {
         self.step("BPF_OBJ_GET_INFO_BY_FD")?;
         let mut info = bpf_sys::bpf_map_info::default();
         // SAFETY: bpf_map_info is what the kernel writes for a map, and holds no pointer.
         unsafe { object_info(fd.as_fd(), &mut info) }?;
-        let bpf_sys::bpf_map_info { type_: kind, key_size, value_size, .. } = info;
+        let bpf_sys::bpf_map_info { type_: kind, key_size, value_size, max_entries, .. } = info;
         let name = text(info.name.iter().map(|&c| c.cast_unsigned()));
-        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size }, name })
+        Ok(MapHandle { fd, info: MapInfo { kind, key_size, value_size, max_entries }, name })
     }
 }
 
@@ -221,7 +251,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_the_map_never_reaches_the_kernel() {
-        let info = MapInfo { kind: bpf_sys::BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: 8 };
+        let kind = bpf_sys::BPF_MAP_TYPE_ARRAY;
+        let info = MapInfo { kind, key_size: 4, value_size: 8, max_entries: 1 };
         assert!(info.check(&[0; 4], 8).is_ok());
         assert!(info.check(&[0; 3], 8).is_err());
         assert!(info.check(&[0; 4], 4).is_err());

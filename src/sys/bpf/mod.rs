@@ -131,6 +131,11 @@ impl Kernel {
         self.is_kind(object, "anon_inode:bpf-prog")
     }
 
+    /// Whether the descriptor is of a BPF map.
+    pub(crate) fn is_map(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
+        self.is_kind(object, "anon_inode:bpf-map")
+    }
+
     /// Whether the descriptor is of a BPF link.
     pub(crate) fn is_link(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
         // kernel/bpf/syscall.c: bpf_link_prime() writes one name, bpf_link_new_fd() the other.

@@ -1,12 +1,14 @@
 //! The completion ring: frames of packets that were sent.
 
 use super::anchor::Anchor;
-use super::ends::{Consumer, Reader};
+use super::ends::{Consumer, Reader, transfer};
 use super::fill::FillBatch;
 use super::memory::{Descriptor, Mapped};
 use super::poisoned;
 use crate::error::Result;
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::socket_core::SocketCore;
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{BadDescriptor, Exclusive, Frame, FrameCache, Kind, Packet};
 use std::fmt;
 use std::marker::PhantomData;
@@ -44,6 +46,18 @@ impl<K: Kind> CompletionRing<K> {
         self.consumer.size()
     }
 
+    pub(crate) fn socket(&self) -> &SocketCore {
+        &self.anchor.socket
+    }
+
+    /// Whether no packet was sent.
+    ///
+    /// # Errors
+    /// As for [`peek`](Self::peek).
+    pub fn is_empty(&mut self) -> Result<bool> {
+        self.consumer.is_empty().map_err(|_| poisoned("completion"))
+    }
+
     /// At most `max` frames whose packets were sent.
     ///
     /// # Errors
@@ -54,7 +68,7 @@ impl<K: Kind> CompletionRing<K> {
         let count = &self.anchor.count;
         let reader = self.consumer.reader(max).map_err(|_| poisoned("completion"))?;
         count.take(reader.left());
-        Ok(CompletionBatch { reader, umem, count, recycled: 0, kind: PhantomData })
+        Ok(CompletionBatch { reader, umem, count, kind: PhantomData })
     }
 
     /// Puts all frames whose packets were sent into a cache; how many. What is in no frame is written off.
@@ -103,8 +117,6 @@ pub struct CompletionBatch<'a, K: Kind = Exclusive> {
     reader: Reader<'a, Mapped<u64>>,
     umem: NonNull<Inner>,
     count: &'a RingCount,
-    /// How many went to a fill ring, and never left the kernel's hands.
-    recycled: u32,
     kind: PhantomData<K>,
 }
 
@@ -120,7 +132,7 @@ impl<K: Kind> Iterator for CompletionBatch<'_, K> {
     #[inline]
     fn next(&mut self) -> Option<Completed<K>> {
         let address = self.reader.read()?;
-        let descriptor = Descriptor { address, length: 0, options: 0 };
+        let descriptor = self.inner().taken(Descriptor { address, length: 0, options: 0 });
         // SAFETY: the kernel has given the frame back, and this is the only time that the slot is read.
         Some(Completed(unsafe { Packet::new(self.umem, descriptor) }))
     }
@@ -142,22 +154,27 @@ impl<K: Kind> CompletionBatch<'_, K> {
         if !fill.is_of(self.umem) {
             return 0;
         }
-        let mut done = 0;
-        while fill.left() > 0
-            && let Some(address) = self.reader.read()
-        {
-            fill.recycle(address);
-            done += 1;
-        }
-        self.recycled += done;
+        let umem = self.umem;
+        let done = transfer(&mut self.reader, fill.writer(), |address| {
+            // SAFETY: it outlives the ring that is borrowed.
+            let inner = unsafe { umem.as_ref() };
+            inner.lent(Descriptor { address, length: 0, options: 0 }).address
+        });
+        self.count.give(done);
         fill.count_recycled(done);
         done
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 }
 
 impl<K: Kind> Drop for CompletionBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.count.give(self.reader.left() + self.recycled);
+        self.count.give(self.reader.left());
     }
 }

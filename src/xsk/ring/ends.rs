@@ -131,6 +131,11 @@ impl<M: RingMemory> Consumer<M> {
         self.limit.wrapping_sub(self.next)
     }
 
+    /// Looks at the producer, whatever is known.
+    pub(crate) fn refresh(&mut self) {
+        self.limit = self.memory.load(Word::Producer, Acquire);
+    }
+
     /// Whether nothing can be read.
     pub(crate) fn is_empty(&mut self) -> Result<bool, Jumped> {
         match self.available() {
@@ -211,14 +216,11 @@ impl<M: RingMemory> Writer<'_, M> {
         true
     }
 
-    /// Takes the last written slot back, with what was written.
-    pub(crate) fn take_back(&mut self) -> Option<M::Entry> {
-        if self.written() == 0 {
-            return None;
-        }
-        self.next = self.next.wrapping_sub(1);
-        // SAFETY: masked, so below the size; not published, so the consumer does not touch it.
-        Some(unsafe { self.memory.read(self.next & self.mask) })
+    /// What is written is not to be published.
+    pub(crate) fn abandon(&mut self) -> Written<M> {
+        let Self { memory, mask, next, .. } = *self;
+        self.next = self.producer.next;
+        Written { memory, mask, first: self.next, next }
     }
 
     /// Gives the consumer what is written; how many slots.
@@ -227,6 +229,27 @@ impl<M: RingMemory> Writer<'_, M> {
         let written = self.written();
         self.producer.publish(self.next);
         written
+    }
+}
+
+/// Slots that were written and are not published.
+#[derive(Debug)]
+pub(crate) struct Written<M> {
+    memory: M,
+    mask: u32,
+    first: u32,
+    next: u32,
+}
+
+impl<M: RingMemory> Written<M> {
+    /// Takes the last one back, with what was written.
+    pub(crate) fn take_back(&mut self) -> Option<M::Entry> {
+        if self.next == self.first {
+            return None;
+        }
+        self.next = self.next.wrapping_sub(1);
+        // SAFETY: masked, so below the size; not published, so the consumer does not touch it.
+        Some(unsafe { self.memory.read(self.next & self.mask) })
     }
 }
 
@@ -251,15 +274,9 @@ impl<M: RingMemory> Reader<'_, M> {
     /// Reads the next slot.
     #[inline]
     pub(crate) fn read(&mut self) -> Option<M::Entry> {
-        let entry = self.peek()?;
-        self.skip();
+        let entry = self.at(0)?;
+        self.next = self.next.wrapping_add(1);
         Some(entry)
-    }
-
-    /// What the next slot holds, which stays the next.
-    #[inline]
-    pub(crate) fn peek(&self) -> Option<M::Entry> {
-        self.at(0)
     }
 
     /// What the slot `ahead` of the next holds.
@@ -271,20 +288,72 @@ impl<M: RingMemory> Reader<'_, M> {
         // SAFETY: masked, so below the size; filled and not released, so the producer does not write it.
         Some(unsafe { self.memory.read(self.next.wrapping_add(ahead) & self.mask) })
     }
-
-    /// The next slot has been read; only after a [`peek`](Self::peek) that gave one.
-    #[inline]
-    pub(crate) fn skip(&mut self) {
-        if self.next != self.limit {
-            self.next = self.next.wrapping_add(1);
-        }
-    }
 }
 
 impl<M: RingMemory> Drop for Reader<'_, M> {
     #[inline]
     fn drop(&mut self) {
         self.consumer.release(self.next);
+    }
+}
+
+/// Reads slots of one ring and writes as many of another, as far as both reach; how many.
+///
+/// If `each` panics, the slot that it was about is not read, and those before it are.
+#[inline]
+pub(crate) fn transfer<R: RingMemory, W: RingMemory>(
+    reader: &mut Reader<'_, R>,
+    writer: &mut Writer<'_, W>,
+    mut each: impl FnMut(R::Entry) -> W::Entry,
+) -> u32 {
+    let count = reader.left().min(writer.left());
+    let mut left = count;
+    while left > 0 {
+        left -= transfer_row(reader, writer, left, &mut each);
+    }
+    count
+}
+
+/// The same for at most `most` slots, no more than are left: as far as they lie in a row in both rings, so that the loop
+/// need not look for the ends of these. How many.
+#[inline]
+fn transfer_row<R: RingMemory, W: RingMemory>(
+    reader: &mut Reader<'_, R>,
+    writer: &mut Writer<'_, W>,
+    most: u32,
+    each: &mut impl FnMut(R::Entry) -> W::Entry,
+) -> u32 {
+    let (from, slot) = (reader.memory, reader.next & reader.mask);
+    let (to, free) = (writer.memory, writer.next & writer.mask);
+    let in_row = (reader.mask - slot).min(writer.mask - free) + 1;
+    let row = in_row.min(most);
+    let mut moved = Moved { reader, writer, count: 0 };
+    while moved.count < row {
+        // SAFETY: the row ends within the ring.
+        let slot = unsafe { slot.unchecked_add(moved.count) };
+        // SAFETY: below the size; filled and not released, so the producer does not write it.
+        let entry = each(unsafe { from.read(slot) });
+        // SAFETY: the row ends within the ring.
+        let free = unsafe { free.unchecked_add(moved.count) };
+        // SAFETY: below the size; free, so the consumer does not look at it before it is published.
+        unsafe { to.write(free, entry) };
+        moved.count += 1;
+    }
+    row
+}
+
+/// So many slots count as read, and as many as written, when it is dropped.
+struct Moved<'a, 'r, 'w, R: RingMemory, W: RingMemory> {
+    reader: &'a mut Reader<'r, R>,
+    writer: &'a mut Writer<'w, W>,
+    count: u32,
+}
+
+impl<R: RingMemory, W: RingMemory> Drop for Moved<'_, '_, '_, R, W> {
+    #[inline]
+    fn drop(&mut self) {
+        self.reader.next = self.reader.next.wrapping_add(self.count);
+        self.writer.next = self.writer.next.wrapping_add(self.count);
     }
 }
 

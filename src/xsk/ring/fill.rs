@@ -1,18 +1,21 @@
 //! The fill ring: frames for what is to be received.
 
 use super::anchor::Anchor;
-use super::ends::{Producer, Writer};
-use super::memory::Mapped;
+use super::ends::{Producer, Writer, Written};
+use super::memory::{Descriptor, Mapped};
 use super::poisoned;
 use crate::error::{Context, Result};
 use crate::sys::xsk::RingKind;
 use crate::xsk::refusal::{Refusal, Rejected};
 use crate::xsk::socket_core::Wake;
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::audit::Holder;
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{Exclusive, Frame, FrameCache, Kind, Packet};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 /// Takes frames that the kernel may put packets into.
@@ -144,6 +147,7 @@ impl<K: Kind> FillRing<K> {
             return Err(wrong());
         }
         for base in bases {
+            self.anchor.inner().given(*base, Holder::Free);
             writer.write(*base);
         }
         self.anchor.count.give(writer.publish());
@@ -153,6 +157,9 @@ impl<K: Kind> FillRing<K> {
     /// What was prefilled is taken back, since the kernel never got it.
     pub(crate) fn never_bound(self, bases: Vec<u64>) {
         self.anchor.count.take(u32::try_from(bases.len()).unwrap_or(0));
+        for base in &bases {
+            self.anchor.inner().pass(Some(*base), Holder::Kernel, Holder::Free);
+        }
         self.anchor.inner().give_free(bases);
     }
 }
@@ -173,7 +180,7 @@ impl<K: Kind> fmt::Debug for FillBatch<'_, K> {
     }
 }
 
-impl<K: Kind> FillBatch<'_, K> {
+impl<'a, K: Kind> FillBatch<'a, K> {
     /// Slots that are left.
     #[inline]
     pub fn left(&self) -> u32 {
@@ -192,16 +199,18 @@ impl<K: Kind> FillBatch<'_, K> {
         if self.writer.left() == 0 {
             return Err(Rejected::new(buffer, Refusal::Full));
         }
-        self.writer.write(buffer.give_up());
+        let address = buffer.give_up();
+        self.inner().given(address, Holder::Program);
+        self.writer.write(address);
         Ok(())
     }
 
     /// Gives the kernel all that was pushed; how many.
     #[inline]
-    pub fn commit(mut self) -> u32 {
-        self.count.give(self.writer.written() - self.counted);
-        self.counted = 0;
-        self.writer.publish()
+    pub fn commit(self) -> u32 {
+        let mut batch = ManuallyDrop::new(self);
+        batch.count.give(batch.writer.written() - batch.counted);
+        batch.writer.publish()
     }
 
     /// Whether it takes the frames of this UMEM.
@@ -210,10 +219,22 @@ impl<K: Kind> FillBatch<'_, K> {
         self.umem == umem
     }
 
-    /// A frame that counts as the kernel's, as the rings have it; `false` if there is no slot left.
+    /// For frames that count as the kernel's, which are to be [counted](Self::count_recycled).
     #[inline]
-    pub(super) fn recycle(&mut self, address: u64) -> bool {
-        self.writer.write(address)
+    pub(super) fn writer(&mut self) -> &mut Writer<'a, Mapped<u64>> {
+        &mut self.writer
+    }
+
+    /// How many are in it.
+    #[inline]
+    pub(super) fn written(&self) -> u32 {
+        self.writer.written()
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 
     /// So many were recycled.
@@ -221,15 +242,23 @@ impl<K: Kind> FillBatch<'_, K> {
     pub(super) fn count_recycled(&mut self, frames: u32) {
         self.counted += frames;
     }
+}
 
-    #[cold]
-    fn abandon(&mut self) {
-        // SAFETY: it outlives the ring.
-        let inner = unsafe { self.umem.as_ref() };
-        self.count.take(self.counted);
-        while let Some(address) = self.writer.take_back() {
-            inner.give_back(inner.geometry.locate(address, 0).map(|place| place.base));
-        }
+/// Gives frames back that were pushed and not committed; `recycled` of them counted as the kernel's.
+#[cold]
+fn abandon(
+    mut written: Written<Mapped<u64>>,
+    umem: NonNull<Inner>,
+    count: &RingCount,
+    recycled: u32,
+) {
+    // SAFETY: it outlives the ring.
+    let inner = unsafe { umem.as_ref() };
+    count.take(recycled);
+    while let Some(address) = written.take_back() {
+        let descriptor = inner.taken(Descriptor { address, length: 0, options: 0 });
+        let place = inner.geometry.locate(descriptor.address, 0);
+        inner.give_back(place.map(|place| place.base));
     }
 }
 
@@ -237,7 +266,7 @@ impl<K: Kind> Drop for FillBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
         if self.writer.written() != 0 {
-            self.abandon();
+            abandon(self.writer.abandon(), self.umem, self.count, self.counted);
         }
     }
 }

@@ -44,10 +44,10 @@ impl<'a, K: Kind> RingMaker<'a, K> {
         Ok(unsafe { RxRing::new(anchor, memory, size, multi_buffer) })
     }
 
-    pub(crate) fn tx(&self, size: u32, max_fragments: u32) -> Result<TxRing<K>> {
+    pub(crate) fn tx(&self, size: u32) -> Result<TxRing<K>> {
         let (anchor, memory) = self.make(RingKind::Tx, size)?;
         // SAFETY: as above.
-        Ok(unsafe { TxRing::new(anchor, memory, size, max_fragments) })
+        Ok(unsafe { TxRing::new(anchor, memory, size) })
     }
 
     fn make<E: Copy>(
@@ -62,7 +62,7 @@ impl<'a, K: Kind> RingMaker<'a, K> {
         let object = || format!("a {ring} ring of {size} slots");
         let fd = self.socket.as_fd();
         self.socket.kernel.xsk_make_ring(fd, kind, size).during("make", object())?;
-        Anchor::new(self.socket, self.umem.owner(), kind, size, &self.offsets)
+        Anchor::new(self.socket, self.umem.owner(), kind, size, self.offsets.of(kind))
             .during("map", object())
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Descriptor {
     pub(crate) options: u32,
 }
 
-const _: () = assert!(size_of::<Descriptor>() == 16);
+const _: () = assert!(size_of::<Descriptor>() == 16 && align_of::<Descriptor>() == 8);
 
 /// Of another fragment, which follows; since kernel 6.6.
 pub(crate) const XDP_PKT_CONTD: u32 = 1;
@@ -93,7 +93,35 @@ impl<E> Mapped<E> {
     }
 }
 
-impl<E: Copy> RingMemory for Mapped<E> {
+/// What a slot of a mapped ring holds.
+pub(crate) trait Slot: Copy {
+    /// Each byte is read once, so that nothing is checked in one version and used in another.
+    ///
+    /// # Safety
+    /// Mapped and aligned.
+    unsafe fn read(slot: *const Self) -> Self;
+}
+
+impl Slot for u64 {
+    #[inline]
+    unsafe fn read(slot: *const Self) -> Self {
+        // SAFETY: as promised.
+        unsafe { slot.read_volatile() }
+    }
+}
+
+impl Slot for Descriptor {
+    /// As two words, where field by field would be three; oxdp is for little-endian machines.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half and the upper half")]
+    unsafe fn read(slot: *const Self) -> Self {
+        // SAFETY: as promised; a descriptor has the size of two words, and their alignment.
+        let [address, rest] = unsafe { slot.cast::<[u64; 2]>().read_volatile() };
+        Self { address, length: rest as u32, options: (rest >> 32) as u32 }
+    }
+}
+
+impl<E: Slot> RingMemory for Mapped<E> {
     type Entry = E;
 
     #[inline]
@@ -115,8 +143,8 @@ impl<E: Copy> RingMemory for Mapped<E> {
     unsafe fn read(self, slot: u32) -> E {
         // SAFETY: below the number of slots, so within them.
         let entry = unsafe { self.entries.add(slot as usize) };
-        // SAFETY: mapped, as promised to `new`. Volatile: what was read is not read a second time.
-        unsafe { entry.read_volatile() }
+        // SAFETY: mapped, as promised to `new`.
+        unsafe { E::read(entry) }
     }
 
     #[inline]

@@ -6,9 +6,12 @@
 //! is left to the program.
 
 mod anchor;
+#[cfg(feature = "bench-internals")]
+pub mod bench;
 mod completion;
 mod ends;
 mod fill;
+mod fragments;
 mod make;
 pub(crate) mod memory;
 mod rx;
@@ -16,8 +19,9 @@ mod tx;
 
 pub use completion::{Completed, CompletionBatch, CompletionRing};
 pub use fill::{Buffer, FillBatch, FillRing};
+pub use fragments::{Fragments, FragmentsBatch};
 pub(crate) use make::RingMaker;
-pub use rx::{FragmentedPacket, RxBatch, RxRing};
+pub use rx::{RxBatch, RxRing};
 pub use tx::{TxBatch, TxRing};
 
 use crate::error::{Error, ErrorKind};

@@ -1,13 +1,14 @@
 //! The RX ring: packets that were received.
 
 use super::anchor::Anchor;
-use super::ends::{Consumer, Reader};
+use super::ends::{Consumer, Reader, transfer};
 use super::fill::FillBatch;
 use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD};
 use super::poisoned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::xsk::socket_core::SocketCore;
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{Exclusive, Kind, Packet, PacketView};
 use std::fmt;
 use std::marker::PhantomData;
@@ -38,9 +39,6 @@ impl<K: Kind> AsFd for RxRing<K> {
     }
 }
 
-/// A packet of one fragment or several, in order; never a part of one.
-pub type FragmentedPacket<K = Exclusive> = Vec<Packet<K>>;
-
 impl<K: Kind> RxRing<K> {
     /// # Safety
     /// `memory` is of the anchor's ring, which has `size` slots, a power of two, and no other consumer here.
@@ -60,7 +58,6 @@ impl<K: Kind> RxRing<K> {
         self.consumer.size()
     }
 
-    #[allow(dead_code, reason = "for who waits")]
     pub(crate) fn socket(&self) -> &SocketCore {
         &self.anchor.socket
     }
@@ -86,28 +83,18 @@ impl<K: Kind> RxRing<K> {
         self.claim(max)
     }
 
-    /// At most `max` packets, each with all its fragments.
-    ///
-    /// # Errors
-    /// [`ErrorKind::RingPoisoned`] if the kernel's index cannot be true.
-    pub fn packets(&mut self, max: usize) -> Result<Vec<FragmentedPacket<K>>> {
-        let mut batch = self.claim(u32::MAX)?;
-        let mut packets = Vec::new();
-        while packets.len() < max
-            && let Some(fragments) = batch.whole_packet()
-        {
-            packets.push(batch.by_ref().take(fragments).collect());
-        }
-        Ok(packets)
+    /// Looks at what the kernel has put there since.
+    pub(super) fn refresh(&mut self) {
+        self.consumer.refresh();
     }
 
     #[inline]
-    fn claim(&mut self, max: u32) -> Result<RxBatch<'_, K>> {
+    pub(super) fn claim(&mut self, max: u32) -> Result<RxBatch<'_, K>> {
         let umem = self.anchor.umem();
         let count = &self.anchor.count;
         let reader = self.consumer.reader(max).map_err(|_| poisoned("RX"))?;
         count.take(reader.left());
-        Ok(RxBatch { reader, umem, count, recycled: 0, kind: PhantomData })
+        Ok(RxBatch { reader, umem, count, kind: PhantomData })
     }
 }
 
@@ -121,8 +108,6 @@ pub struct RxBatch<'a, K: Kind = Exclusive> {
     reader: Reader<'a, Mapped<Descriptor>>,
     umem: NonNull<Inner>,
     count: &'a RingCount,
-    /// How many went to a fill ring, and never left the kernel's hands.
-    recycled: u32,
     kind: PhantomData<K>,
 }
 
@@ -137,7 +122,8 @@ impl<K: Kind> Iterator for RxBatch<'_, K> {
 
     #[inline]
     fn next(&mut self) -> Option<Packet<K>> {
-        let descriptor = self.reader.read()?;
+        let descriptor = received(self.reader.read()?);
+        let descriptor = self.inner().taken(descriptor);
         // SAFETY: the kernel has given the frame, and this is the only time that the slot is read.
         Some(unsafe { Packet::new(self.umem, descriptor) })
     }
@@ -163,49 +149,60 @@ impl<K: Kind> RxBatch<'_, K> {
         if !fill.is_of(self.umem) {
             return 0;
         }
-        let umem = self.umem;
+        let (umem, before) = (self.umem, fill.written());
         // Counts what was done even if `look` panics: the packet that it was about is read again later.
-        let mut both =
-            Recycling { count: self.reader.left().min(fill.left()), done: 0, rx: self, fill };
-        while both.done < both.count {
-            let Some(descriptor) = both.rx.reader.peek() else { break };
+        let both = Recycling { rx: self, fill, before };
+        transfer(&mut both.rx.reader, both.fill.writer(), |descriptor| {
+            // SAFETY: it outlives the ring that is borrowed.
+            let descriptor = unsafe { umem.as_ref() }.lent(descriptor);
             // SAFETY: the kernel has given the frame, and nobody else has it for as long as the view is lent.
             look(unsafe { PacketView::new(umem, descriptor) });
-            both.fill.recycle(descriptor.address);
-            both.rx.reader.skip();
-            both.done += 1;
-        }
-        both.done
+            descriptor.address
+        })
     }
 
-    /// How many fragments the next packet has, if the last of them is here.
-    fn whole_packet(&self) -> Option<usize> {
-        let mut ahead = 0;
-        while self.reader.at(ahead)?.options & XDP_PKT_CONTD != 0 {
-            ahead += 1;
-        }
-        Some(ahead as usize + 1)
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
+
+    /// Packets, or fragments, that are left.
+    pub(super) fn left(&self) -> u32 {
+        self.reader.left()
+    }
+
+    /// The options of the packet, or fragment, so many behind the next.
+    pub(super) fn options_at(&self, ahead: u32) -> Option<u32> {
+        Some(self.reader.at(ahead)?.options)
+    }
+}
+
+/// What is received asks for nothing: the options of packets to send are the program's.
+#[inline]
+fn received(descriptor: Descriptor) -> Descriptor {
+    Descriptor { options: descriptor.options & XDP_PKT_CONTD, ..descriptor }
 }
 
 struct Recycling<'a, 'rx, 'fill, K: Kind> {
     rx: &'a mut RxBatch<'rx, K>,
     fill: &'a mut FillBatch<'fill, K>,
-    count: u32,
-    done: u32,
+    /// What the fill batch had before.
+    before: u32,
 }
 
 impl<K: Kind> Drop for Recycling<'_, '_, '_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.rx.recycled += self.done;
-        self.fill.count_recycled(self.done);
+        let done = self.fill.written() - self.before;
+        self.rx.count.give(done);
+        self.fill.count_recycled(done);
     }
 }
 
 impl<K: Kind> Drop for RxBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.count.give(self.reader.left() + self.recycled);
+        self.count.give(self.reader.left());
     }
 }

@@ -1,17 +1,21 @@
 //! The TX ring: packets to send.
 
 use super::anchor::Anchor;
-use super::ends::{Producer, Writer};
+use super::ends::{Producer, Writer, Written};
+use super::fragments::Fragments;
 use super::memory::{Descriptor, Mapped, XDP_PKT_CONTD, XDP_TX_METADATA};
 use super::poisoned;
 use crate::error::{Context, Result};
 use crate::sys::xsk::RingKind;
 use crate::xsk::refusal::{Refusal, Rejected};
 use crate::xsk::socket_core::{SocketCore, Wake};
-use crate::xsk::umem::inner::{Inner, RingCount};
+use crate::xsk::umem::audit::Holder;
+use crate::xsk::umem::count::RingCount;
+use crate::xsk::umem::inner::Inner;
 use crate::xsk::umem::{Exclusive, Kind, Packet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
@@ -43,15 +47,15 @@ impl<K: Kind> AsFd for TxRing<K> {
 impl<K: Kind> TxRing<K> {
     /// # Safety
     /// `memory` is of the anchor's ring, which has `size` slots, a power of two, and no other producer here.
-    pub(crate) unsafe fn new(
-        anchor: Anchor,
-        memory: Mapped<Descriptor>,
-        size: u32,
-        max_fragments: u32,
-    ) -> Self {
+    pub(crate) unsafe fn new(anchor: Anchor, memory: Mapped<Descriptor>, size: u32) -> Self {
         // SAFETY: as promised.
         let producer = unsafe { Producer::new(size, memory) };
-        Self { producer, anchor, max_fragments, kind: PhantomData }
+        Self { producer, anchor, max_fragments: 1, kind: PhantomData }
+    }
+
+    /// Takes packets of so many fragments.
+    pub(crate) fn with_max_fragments(self, max_fragments: u32) -> Self {
+        Self { max_fragments, ..self }
     }
 
     /// Slots in all.
@@ -65,7 +69,6 @@ impl<K: Kind> TxRing<K> {
         self.producer.pending()
     }
 
-    #[allow(dead_code, reason = "for who waits")]
     pub(crate) fn socket(&self) -> &SocketCore {
         &self.anchor.socket
     }
@@ -135,9 +138,7 @@ impl<K: Kind> TxBatch<'_, K> {
         if self.writer.left() == 0 {
             return Err(Rejected::new(packet, Refusal::Full));
         }
-        let descriptor = packet.into_descriptor();
-        let options = descriptor.options & XDP_TX_METADATA;
-        self.writer.write(Descriptor { options, ..descriptor });
+        self.put(packet, 0);
         Ok(())
     }
 
@@ -148,19 +149,32 @@ impl<K: Kind> TxBatch<'_, K> {
     /// mode, more than the device takes.
     pub fn push_fragments(
         &mut self,
-        fragments: Vec<Packet<K>>,
-    ) -> std::result::Result<(), Rejected<Vec<Packet<K>>>> {
-        if let Err(refusal) = self.check_fragments(&fragments) {
-            return Err(Rejected::new(fragments, refusal));
+        packet: Fragments<K>,
+    ) -> std::result::Result<(), Rejected<Fragments<K>>> {
+        if let Err(refusal) = self.check_fragments(&packet) {
+            return Err(Rejected::new(packet, refusal));
         }
-        let last = fragments.len() - 1;
-        for (index, fragment) in fragments.into_iter().enumerate() {
-            let descriptor = fragment.into_descriptor();
-            let continued = if index < last { XDP_PKT_CONTD } else { 0 };
-            let options = descriptor.options & XDP_TX_METADATA | continued;
-            self.writer.write(Descriptor { options, ..descriptor });
+        let mut continued = packet.count();
+        for fragment in packet {
+            continued -= 1;
+            self.put(fragment, if continued > 0 { XDP_PKT_CONTD } else { 0 });
         }
         Ok(())
+    }
+
+    /// Into a slot that there is, after the checks.
+    #[inline]
+    fn put(&mut self, packet: Packet<K>, more: u32) {
+        let descriptor = packet.into_descriptor();
+        self.inner().given(descriptor.address, Holder::Program);
+        let options = descriptor.options & XDP_TX_METADATA | more;
+        self.writer.write(Descriptor { options, ..descriptor });
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: it outlives the ring that is borrowed.
+        unsafe { self.umem.as_ref() }
     }
 
     #[inline]
@@ -178,31 +192,34 @@ impl<K: Kind> TxBatch<'_, K> {
         Ok(())
     }
 
-    fn check_fragments(&self, fragments: &[Packet<K>]) -> std::result::Result<(), Refusal> {
-        let count = u32::try_from(fragments.len()).map_err(|_| Refusal::TooManyFragments)?;
-        match count {
-            0 => return Err(Refusal::Empty),
-            2.. if self.max_fragments == 1 => return Err(Refusal::NoMultiBuffer),
-            _ if count > self.max_fragments => return Err(Refusal::TooManyFragments),
-            _ if count > self.left() => return Err(Refusal::Full),
-            _ => {}
+    fn check_fragments(&self, packet: &Fragments<K>) -> std::result::Result<(), Refusal> {
+        match u32::try_from(packet.count()) {
+            Ok(2..) if self.max_fragments == 1 => return Err(Refusal::NoMultiBuffer),
+            Ok(count) if count > self.max_fragments => return Err(Refusal::TooManyFragments),
+            Ok(count) if count > self.left() => return Err(Refusal::Full),
+            Ok(_) => {}
+            Err(_) => return Err(Refusal::TooManyFragments),
         }
-        fragments.iter().try_for_each(|fragment| self.check(fragment))
+        packet.iter().try_for_each(|fragment| self.check(fragment))
     }
 
     /// Gives the kernel all that was pushed; how many slots. It may need to be [woken](TxRing::wake).
     #[inline]
-    pub fn commit(mut self) -> u32 {
-        self.count.give(self.writer.written());
-        self.writer.publish()
+    pub fn commit(self) -> u32 {
+        let mut batch = ManuallyDrop::new(self);
+        batch.count.give(batch.writer.written());
+        batch.writer.publish()
     }
+}
 
-    #[cold]
-    fn abandon(&mut self) {
-        while let Some(descriptor) = self.writer.take_back() {
-            // SAFETY: pushed by its owner, never published, and read back once.
-            drop(unsafe { Packet::<K>::new(self.umem, descriptor) });
-        }
+/// Gives frames back of packets that were pushed and not committed.
+#[cold]
+fn abandon<K: Kind>(mut written: Written<Mapped<Descriptor>>, umem: NonNull<Inner>) {
+    while let Some(descriptor) = written.take_back() {
+        // SAFETY: it outlives the ring.
+        let descriptor = unsafe { umem.as_ref() }.taken(descriptor);
+        // SAFETY: pushed by its owner, never published, and read back once.
+        drop(unsafe { Packet::<K>::new(umem, descriptor) });
     }
 }
 
@@ -210,7 +227,7 @@ impl<K: Kind> Drop for TxBatch<'_, K> {
     #[inline]
     fn drop(&mut self) {
         if self.writer.written() != 0 {
-            self.abandon();
+            abandon::<K>(self.writer.abandon(), self.umem);
         }
     }
 }

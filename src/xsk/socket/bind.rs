@@ -10,6 +10,8 @@ use crate::sys::xsk::{
     Address, UmemRegistration, XDP_SHARED_UMEM, XDP_UMEM_TX_METADATA_LEN, XDP_UMEM_TX_SW_CSUM,
     XDP_USE_NEED_WAKEUP, XDP_USE_SG, XDP_ZEROCOPY,
 };
+use crate::xsk::capabilities::DeviceCapabilities;
+use crate::xsk::program::{DefaultProgram, ProgramOptions};
 use crate::xsk::ring::{CompletionRing, FillRing, RingMaker, RxRing, TxRing};
 use crate::xsk::socket_core::{Settings, SocketCore};
 use crate::xsk::umem::{Geometry, Kind, Umem, UmemRule};
@@ -52,12 +54,13 @@ pub(super) fn bind<K: Kind>(
     }
     let kernel = Kernel::default();
     check_age(&kernel, umem, &wishes)?;
+    let program = join(interface, &wishes)?;
     let fd = match wishes.descriptor.take() {
         Some(given) => given,
         None => open(&kernel, interface)?,
     };
     let settings = settings(umem, &wishes);
-    let core = Arc::new(SocketCore::new(fd, kernel, settings, umem.owner()));
+    let core = Arc::new(SocketCore::new(fd, kernel, settings));
     let maker = RingMaker::new(&core, umem)?;
     let mut fill = maker.fill(wishes.fill)?;
     let completion = maker.completion(wishes.completion)?;
@@ -69,7 +72,12 @@ pub(super) fn bind<K: Kind>(
         fill.never_bound(frames);
         return Err(error);
     }
-    let socket = bound(core, umem, interface, queue, &wishes, prefilled)?;
+    let mut socket = bound(core, umem, interface, queue, &wishes, prefilled)?;
+    if let Some(program) = &program {
+        program.insert(queue, socket.as_fd())?;
+    }
+    socket.program = program;
+    let tx = tx.map(|tx| tx.with_max_fragments(socket.granted.max_fragments));
     remember(umem, &socket.core);
     Ok(Rings { socket, rx, tx, fill: Some(fill), completion: Some(completion) })
 }
@@ -82,7 +90,7 @@ pub(super) fn share<K: Kind>(first: &Socket<K>, wishes: Wishes) -> Result<Rings<
     let (umem, interface, queue) = (&first.umem, &first.interface, first.queue);
     let kernel = Kernel::default();
     let fd = open(&kernel, interface)?;
-    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings, umem.owner()));
+    let core = Arc::new(SocketCore::new(fd, kernel, first.core.settings));
     let maker = RingMaker::new(&core, umem)?;
     let wishes = Wishes { multi_buffer: first.core.settings.flags & XDP_USE_SG != 0, ..wishes };
     let (rx, tx) = ends(&maker, &wishes)?;
@@ -93,8 +101,15 @@ pub(super) fn share<K: Kind>(first: &Socket<K>, wishes: Wishes) -> Result<Rings<
         .map_err(|error| refused(error, &core))
         .during("share", object)?;
     let socket = bound(core, umem, interface, queue, &wishes, 0)?;
+    let tx = tx.map(|tx| tx.with_max_fragments(socket.granted.max_fragments));
     remember(umem, &socket.core);
     Ok(Rings { socket, rx, tx, fill: None, completion: None })
+}
+
+fn join(interface: &Interface, wishes: &Wishes) -> Result<Option<DefaultProgram>> {
+    let Some((xdp, mode)) = &wishes.program else { return Ok(None) };
+    let options = ProgramOptions { mode: *mode, multi_buffer: wishes.multi_buffer };
+    DefaultProgram::join(xdp, interface, &options).map(Some)
 }
 
 fn open(kernel: &Kernel, interface: &Interface) -> Result<OwnedFd> {
@@ -114,15 +129,15 @@ fn check_age<K: Kind>(kernel: &Kernel, umem: &Umem<K>, wishes: &Wishes) -> Resul
     // What cannot be told is not refused.
     let release = kernel.release().unwrap_or((u32::MAX, 0));
     let wants = [
-        (wishes.multi_buffer, "multi-buffer", (6, 6), "6.6"),
-        (umem.tx_metadata_length() > 0, "TX metadata", (6, 8), "6.8"),
-        (wishes.software_checksum, "checksums in software", (6, 8), "6.8"),
-        (wishes.busy_poll.is_some(), "preferred busy polling", (5, 11), "5.11"),
-        (wishes.tx_budget.is_some(), "a TX budget", (6, 17), "6.17"),
+        (wishes.multi_buffer, "multi-buffer", (6, 6), "kernel 6.6"),
+        (umem.tx_metadata_length() > 0, "TX metadata", (6, 8), "kernel 6.8"),
+        (wishes.software_checksum, "checksums in software", (6, 8), "kernel 6.8"),
+        (wishes.busy_poll.is_some(), "preferred busy polling", (5, 11), "kernel 5.11"),
+        (wishes.tx_budget.is_some(), "a TX budget", (6, 17), "kernel 6.17"),
     ];
-    for (is_wanted, feature, first, since) in wants {
+    for (is_wanted, feature, first, needs) in wants {
         if is_wanted && release < first {
-            return Err(Error::new("make", "a socket", ErrorKind::TooOld { feature, since }));
+            return Err(Error::new("make", "a socket", ErrorKind::NotSupported { feature, needs }));
         }
     }
     Ok(())
@@ -140,9 +155,8 @@ fn settings<K: Kind>(umem: &Umem<K>, wishes: &Wishes) -> Settings {
 type Ends<K> = (Option<RxRing<K>>, Option<TxRing<K>>);
 
 fn ends<K: Kind>(maker: &RingMaker<'_, K>, wishes: &Wishes) -> Result<Ends<K>> {
-    let max_fragments = if wishes.multi_buffer { MAX_FRAGMENTS } else { 1 };
     let rx = wishes.rx.map(|size| maker.rx(size, wishes.multi_buffer)).transpose()?;
-    let tx = wishes.tx.map(|size| maker.tx(size, max_fragments)).transpose()?;
+    let tx = wishes.tx.map(|size| maker.tx(size)).transpose()?;
     Ok((rx, tx))
 }
 
@@ -234,7 +248,7 @@ fn register<K: Kind>(core: &SocketCore, umem: &Umem<K>) -> io::Result<()> {
     let geometry = &inner.geometry;
     let metadata = if geometry.tx_metadata > 0 { XDP_UMEM_TX_METADATA_LEN } else { 0 };
     let registration = UmemRegistration {
-        address: inner.memory().base().as_ptr().addr() as u64,
+        address: inner.base().addr() as u64,
         length: geometry.length(),
         chunk_size: geometry.chunk_size,
         headroom: geometry.headroom,
@@ -272,9 +286,20 @@ fn bound<K: Kind>(
     prefilled: u32,
 ) -> Result<Socket<K>> {
     let zero_copy = core.kernel.xsk_is_zero_copy(core.as_fd()).during("ask for", "the mode")?;
-    let max_fragments = if wishes.multi_buffer { MAX_FRAGMENTS } else { 1 };
+    let max_fragments = match wishes.multi_buffer {
+        true if zero_copy => device_fragments(interface)?,
+        true => MAX_FRAGMENTS,
+        false => 1,
+    };
     let granted = Granted { zero_copy, max_fragments, prefilled };
-    Ok(Socket { core, umem: umem.clone(), interface: interface.clone(), queue, granted })
+    let program = None;
+    Ok(Socket { program, core, umem: umem.clone(), interface: interface.clone(), queue, granted })
+}
+
+/// What the device takes without copies.
+fn device_fragments(interface: &Interface) -> Result<u32> {
+    let segments = DeviceCapabilities::of(interface)?.zero_copy_max_segments;
+    Ok(segments.map_or(1, |segments| segments.clamp(1, MAX_FRAGMENTS)))
 }
 
 /// What a registration means by its errno; net/xdp/xdp_umem.c.

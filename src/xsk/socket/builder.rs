@@ -3,8 +3,11 @@
 use super::Socket;
 use super::bind::{self, Rings};
 use super::options::{BindMode, BusyPoll, Prefill};
+use crate::dispatcher::Xdp;
 use crate::error::Result;
-use crate::net::Interface;
+use crate::net::{Interface, Mode};
+#[allow(unused_imports, reason = "for the documentation")]
+use crate::xsk::program::DefaultProgram;
 use crate::xsk::ring::{CompletionRing, FillRing, RxRing, TxRing};
 use crate::xsk::umem::{Exclusive, Kind, Umem};
 use std::fmt;
@@ -86,6 +89,7 @@ pub(super) struct Wishes {
     pub(super) tx_budget: Option<u32>,
     pub(super) bind_retry: Duration,
     pub(super) descriptor: Option<OwnedFd>,
+    pub(super) program: Option<(Xdp, Mode)>,
 }
 
 impl Default for Wishes {
@@ -104,6 +108,7 @@ impl Default for Wishes {
             tx_budget: None,
             bind_retry: Duration::from_secs(1),
             descriptor: None,
+            program: None,
         }
     }
 }
@@ -207,6 +212,13 @@ impl<K: Kind, R, T> SocketBuilder<K, R, T> {
         self.with(|wishes| wishes.bind_retry = patience)
     }
 
+    /// With the [default program](DefaultProgram) on the interface, which hands the socket what comes to its queue: the socket
+    /// joins its users, and leaves them when the [`Socket`] is dropped. Without, packets come only if some other program hands them
+    /// over ([`Map::set_socket`](crate::Map::set_socket)).
+    pub fn default_program(self, xdp: &Xdp, mode: Mode) -> Self {
+        self.with(|wishes| wishes.program = Some((xdp.clone(), mode)))
+    }
+
     /// With a socket that somebody else has made in the interface's namespace (it takes `CAP_NET_RAW` to make one, and
     /// none to bind it). It must be fresh: nothing registered, no ring, not bound.
     pub fn descriptor(self, socket: OwnedFd) -> Self {
@@ -221,7 +233,7 @@ impl<K: Kind, R: End<K, RxRing<K>>, T: End<K, TxRing<K>>> SocketBuilder<K, R, T>
     /// `CAP_IPC_LOCK`).
     ///
     /// # Errors
-    /// [`RingSize`](crate::ErrorKind::RingSize), [`TooOld`](crate::ErrorKind::TooOld), or [`Os`](crate::ErrorKind::Os) with the likely
+    /// [`RingSize`](crate::ErrorKind::RingSize), [`NotSupported`](crate::ErrorKind::NotSupported), or [`Os`](crate::ErrorKind::Os) with the likely
     /// cause. Nothing is left of it.
     pub fn bind(self) -> Result<Bound<K, R, T>> {
         let Self { umem, interface, queue, wishes, .. } = self;

@@ -9,6 +9,7 @@ mod options;
 pub use builder::{Bound, End, Sharing, SharingBuilder, SocketBuilder};
 pub use options::{BindMode, BusyPoll, Granted, Prefill, Statistics};
 
+use super::program::DefaultProgram;
 use super::socket_core::SocketCore;
 use super::umem::{Exclusive, Kind, Umem};
 use crate::error::{Context, Result};
@@ -21,6 +22,8 @@ use std::sync::Arc;
 /// The kernel closes it when this and all its rings are gone.
 #[derive(Debug)]
 pub struct Socket<K: Kind = Exclusive> {
+    /// Left before the socket is closed.
+    program: Option<DefaultProgram>,
     core: Arc<SocketCore>,
     umem: Umem<K>,
     interface: Interface,
@@ -69,6 +72,11 @@ impl<K: Kind> Socket<K> {
     /// What the kernel has granted.
     pub fn granted(&self) -> Granted {
         self.granted
+    }
+
+    /// Its share in the default program, if it was [asked for](SocketBuilder::default_program).
+    pub fn default_program(&self) -> Option<&DefaultProgram> {
+        self.program.as_ref()
     }
 
     /// What the kernel has counted.

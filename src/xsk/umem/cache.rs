@@ -1,6 +1,7 @@
 //! Frames at hand for one thread.
 
 use super::Umem;
+use super::audit::Holder;
 use super::frame::Frame;
 use super::kind::{Exclusive, Kind};
 
@@ -39,7 +40,9 @@ impl<K: Kind> FrameCache<K> {
         if frame.umem() != self.umem.owner().pointer() {
             return;
         }
-        self.bases.push(frame.into_base());
+        let base = frame.into_base();
+        self.umem.owner().pass(Some(base), Holder::Program, Holder::Free);
+        self.bases.push(base);
         if self.bases.len() == 2 * SLAB {
             self.umem.owner().give_free(self.bases.drain(..SLAB));
         }

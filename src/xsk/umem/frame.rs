@@ -1,5 +1,6 @@
 //! Frames and packets: tokens, each the only one for its memory.
 
+use super::audit::Holder;
 use super::geometry::Place;
 use super::inner::{Inner, Owner, give_back};
 use super::kind::{Exclusive, Kind, Shared};
@@ -75,7 +76,9 @@ impl<K: Kind> Frame<K> {
     /// [`Refusal::TooLong`], with the frame, if it does not fit.
     pub fn into_packet_at(self, offset: u32, length: u32) -> Result<Packet<K>, Rejected<Self>> {
         let geometry = &self.inner().geometry;
-        if u64::from(offset) + u64::from(length) > u64::from(geometry.chunk_size) {
+        // The end of a frame is the next frame's address.
+        let fits = u64::from(offset) + u64::from(length) <= u64::from(geometry.chunk_size);
+        if !fits || offset == geometry.chunk_size {
             return Err(Rejected::new(self, Refusal::TooLong));
         }
         let address = geometry.address(Place { base: self.base, offset });
@@ -236,11 +239,17 @@ impl<K: Kind> Packet<K> {
     /// Lets the packet begin `bytes` later. Metadata that was asked for is forgotten.
     ///
     /// # Errors
-    /// [`Refusal::TooShort`] if it has not as many, [`Refusal::BadDescriptor`]; nothing is changed then.
+    /// [`Refusal::TooShort`] if it has not as many, or would begin where its frame ends; [`Refusal::BadDescriptor`]. Nothing is
+    /// changed then.
     pub fn trim_front(&mut self, bytes: u32) -> Result<(), Refusal> {
         let place = self.place()?;
         let length = self.descriptor.length.checked_sub(bytes).ok_or(Refusal::TooShort)?;
-        self.move_to(Place { offset: place.offset + bytes, ..place }, length);
+        let offset = place.offset + bytes;
+        // The end of a frame is the next frame's address.
+        if offset == self.inner().geometry.chunk_size {
+            return Err(Refusal::TooShort);
+        }
+        self.move_to(Place { offset, ..place }, length);
         Ok(())
     }
 
@@ -451,9 +460,14 @@ impl Owner {
     /// A frame that was free.
     ///
     /// # Safety
-    /// `base` was taken from the free frames, or from a frame that is given up for it.
+    /// `base` was taken from the free frames.
     pub(crate) unsafe fn frame<K: Kind>(&self, base: u64) -> Frame<K> {
+        self.pass(Some(base), Holder::Free, Holder::Program);
         // SAFETY: as promised.
         unsafe { Frame::new(self.pointer(), base) }
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -155,6 +155,7 @@ impl Geometry {
     }
 
     /// Bytes in all.
+    #[inline]
     pub(crate) fn length(&self) -> u64 {
         u64::from(self.frames) * u64::from(self.chunk_size)
     }
@@ -170,22 +171,24 @@ impl Geometry {
     /// Where an address from a ring lies, if it and the bytes behind it are within one frame.
     #[inline]
     pub(crate) fn locate(&self, address: u64, length: u32) -> Option<Place> {
-        let place = match self.chunks {
+        match self.chunks {
             Chunks::Aligned => {
                 let offset = low(address) & (self.chunk_size - 1);
-                Place { base: address - u64::from(offset), offset }
+                // Before the end of the memory if its frame is, whose size divides that.
+                let fits = length <= self.chunk_size - offset && address < self.length();
+                fits.then(|| Place { base: address - u64::from(offset), offset })
             }
-            Chunks::Unaligned => self.unaligned(address)?,
-        };
-        let fits = u64::from(place.offset) + u64::from(length) <= u64::from(self.chunk_size);
-        (fits && place.base < self.length()).then_some(place)
+            Chunks::Unaligned => self.unaligned(address, length),
+        }
     }
 
     #[inline]
-    fn unaligned(&self, address: u64) -> Option<Place> {
+    fn unaligned(&self, address: u64, length: u32) -> Option<Place> {
         let place = Place { base: address & BASE_MASK, offset: low(address >> OFFSET_SHIFT) };
+        let fits = u64::from(place.offset) + u64::from(length) <= u64::from(self.chunk_size);
         // Or it would lie in two frames.
-        place.base.is_multiple_of(u64::from(self.chunk_size)).then_some(place)
+        let is_base = place.base.is_multiple_of(u64::from(self.chunk_size));
+        (fits && place.base < self.length() && is_base).then_some(place)
     }
 
     /// The address of a place, as rings have it.
@@ -209,6 +212,7 @@ impl Geometry {
 }
 
 /// The lower half.
+#[inline]
 #[allow(clippy::cast_possible_truncation, reason = "that is what it is for")]
 fn low(word: u64) -> u32 {
     word as u32

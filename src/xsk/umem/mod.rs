@@ -4,25 +4,31 @@
 //! [`Packet`], a ring, or the kernel. Knows nothing of sockets but which are bound with it. In libxdp it is `xsk_umem`,
 //! which leaves memory and frames to the program.
 
+pub(crate) mod audit;
 mod cache;
+pub(crate) mod count;
 mod frame;
 mod geometry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod heap;
 pub(crate) mod inner;
 mod kind;
+mod memory;
 mod metadata;
 
 pub use cache::FrameCache;
+pub use count::FrameCensus;
 pub use frame::{BadDescriptor, Frame, Packet, PacketView};
 pub(crate) use geometry::Geometry;
 pub use geometry::{Chunks, MIN_CHUNK_SIZE, UmemRule, XDP_PACKET_HEADROOM};
-pub use inner::FrameCensus;
 pub use kind::{Exclusive, Kind, Shared};
 pub use metadata::{RxMetadata, TxMetadata};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
 use crate::sys::mmap::{Backing, Mapping};
-use inner::{Inner, Memory, Owner};
+use inner::{Inner, Owner};
+use memory::Memory;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -121,16 +127,27 @@ impl<K: Kind> Umem<K> {
 
     /// Takes back what sockets that are closed had in the kernel's hands; how many frames.
     ///
-    /// Only when no socket and no ring of this UMEM is left and the program holds no frame, since only then it is known
-    /// which those are. Else nothing is done. The memory is exchanged for fresh pages then, since a descriptor that was
-    /// duplicated keeps a socket bound; huge pages can be exchanged since kernel 5.18 (and are not taken back before), and
-    /// memory that is a file's or was given stays as it is.
+    /// Only when no ring and no [`Socket`](super::Socket) of this UMEM is left and the program holds no frame, since only then it
+    /// is known which those are. Else nothing is done.
+    ///
+    /// The kernel may go on writing to those frames for some time, or for as long as a copy of a socket's descriptor is open
+    /// somewhere. So the UMEM gets fresh memory, zeroed, and the kernel keeps the old until then. One that is shared with others
+    /// by a file keeps its memory: there, what was sent to a socket that is closed may show up in a frame later. One over
+    /// memory that was [given](UmemBuilder::build_raw) cannot be reclaimed.
     pub fn reclaim(&self) -> u64 {
         self.owner.reclaim()
     }
 }
 
 impl<K: Kind> Umem<K> {
+    /// In memory of the heap.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn on_heap(geometry: Geometry, alive: &heap::Alive) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "a few kilobytes")]
+        let heap = heap::Heap::new(geometry.length() as usize, alive);
+        Self::over(Memory::Heap(heap), geometry, false)
+    }
+
     fn over(memory: Memory, geometry: Geometry, huge_pages: bool) -> Self {
         let owner = Arc::new(Owner::new(Inner::new(memory, geometry)));
         Self { owner, huge_pages, kind: PhantomData }
@@ -209,7 +226,7 @@ impl UmemBuilder {
         let kernel = Kernel::default();
         self.check(&kernel)?;
         let (mapping, huge) = self.map(&kernel).during("map", self.object())?;
-        Ok(Umem::over(Memory::Owned(mapping), self.geometry, huge))
+        Ok(Umem::over(Memory::Own { mapping, huge }, self.geometry, huge))
     }
 
     /// In the memory of a file, as of memfd_create(2), from its beginning to its end. Other processes may map it too.
@@ -224,7 +241,7 @@ impl UmemBuilder {
         let backing = Backing::Shared(file.as_fd(), 0);
         let mapping = kernel.map(length, backing).during("map", self.object())?;
         self.fits_memory(mapping.base(), length)?;
-        Ok(Umem::over(Memory::Owned(mapping), self.geometry, false))
+        Ok(Umem::over(Memory::File(mapping), self.geometry, false))
     }
 
     /// In memory that is given.
