@@ -12,6 +12,7 @@ mod support;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use oxdp::Interface;
 use oxdp::xsk::{Bound, CompletionRing, FillRing, Prefill, RxRing, Socket, TxRing, Umem};
 use std::process::ExitCode;
 use std::thread;
@@ -48,12 +49,14 @@ fn main() -> ExitCode {
 
 fn forward(options: &Options) -> Result<()> {
     let opened = Instant::now();
-    let umem = options.socket.umem(if options.to.is_some() { 2 } else { 1 })?;
-    let (port, here) = open(options, &umem, &options.interface)?;
-    let Some(to) = &options.to else {
+    let interface = options.socket.interface(&options.interface)?;
+    let to = options.to.as_ref().map(|name| options.socket.interface(name)).transpose()?;
+    let umem = options.socket.umem(if to.is_some() { 2 } else { 1 })?;
+    let (port, here) = open(options, &umem, &interface)?;
+    let Some(to) = to else {
         return run(options, opened, &[port], vec![Lane::back(here)]);
     };
-    let (other, there) = open(options, &umem, to)?;
+    let (other, there) = open(options, &umem, &to)?;
     run(options, opened, &[port, other], Lane::across(here, there))
 }
 
@@ -72,14 +75,13 @@ struct Rings {
 }
 
 #[allow(clippy::print_stdout, reason = "this is the program's output")]
-fn open(options: &Options, umem: &Umem, name: &str) -> Result<(Port, Rings)> {
-    let interface = options.socket.interface(name)?;
+fn open(options: &Options, umem: &Umem, interface: &Interface) -> Result<(Port, Rings)> {
     let size = options.socket.ring_size;
     // All frames are for what is received, and come back when it has been sent.
     let prefill = Prefill::Frames(2 * size);
-    let builder = options.socket.socket(umem, &interface).prefill(prefill);
+    let builder = options.socket.socket(umem, interface).prefill(prefill);
     let Bound { rx, tx, fill, completion, socket } = builder.rx(size).tx(size).bind()?;
-    let redirect = Redirect::join(&interface, options.socket.attach_mode())?;
+    let redirect = Redirect::join(interface, options.socket.attach_mode())?;
     redirect.insert(options.socket.queue, &socket)?;
     println!("{}", describe(&socket));
     Ok((Port { socket, _redirect: redirect }, Rings { rx, tx, fill, completion }))
