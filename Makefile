@@ -5,7 +5,7 @@
 # make test-kernels  the tests of chains on all four kernels
 # make kill          a process killed at every system call of every change, on 6.12 and 5.10; slow
 # make bpf           builds the BPF objects again from their sources
-# make bench         speed beside C libxdp in a VM, and of looking at many namespaces
+# make bench         speed beside C libxdp in a VM, of looking at many namespaces, and of AF_XDP
 # make fuzz          hostile input of every kind, five minutes each
 #
 # Each installs what it needs (Debian 12, as root).
@@ -42,10 +42,11 @@ bpf:
 	@OXDP_BLESS=1 cargo test --quiet --test bpf_objects
 
 bench:
-	@tests/setup test
+	@tests/setup bench
 	@cargo bench --quiet --benches --no-run
 	@benches/run
 	@benches/run recovery
+	@benches/run xsk
 
 fuzz:
 	@tests/setup test

@@ -12,6 +12,7 @@ mod support;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use oxdp::Interface;
 use oxdp::xsk::{Bound, CompletionRing, FillRing, Prefill, RxRing, Socket, TxRing, Umem};
 use std::process::ExitCode;
 use std::thread;
@@ -47,12 +48,14 @@ fn main() -> ExitCode {
 
 fn forward(options: &Options) -> Result<()> {
     let opened = Instant::now();
-    let umem = options.socket.umem(if options.to.is_some() { 2 } else { 1 })?;
-    let (port, here) = open(options, &umem, &options.interface)?;
-    let Some(to) = &options.to else {
+    let interface = options.socket.interface(&options.interface)?;
+    let to = options.to.as_ref().map(|name| options.socket.interface(name)).transpose()?;
+    let umem = options.socket.umem(if to.is_some() { 2 } else { 1 })?;
+    let (port, here) = open(options, &umem, &interface)?;
+    let Some(to) = to else {
         return run(options, opened, &[port], vec![Lane::back(here)]);
     };
-    let (other, there) = open(options, &umem, to)?;
+    let (other, there) = open(options, &umem, &to)?;
     run(options, opened, &[port, other], Lane::across(here, there))
 }
 
@@ -65,12 +68,11 @@ struct Rings {
 }
 
 #[allow(clippy::print_stdout, reason = "this is the program's output")]
-fn open(options: &Options, umem: &Umem, name: &str) -> Result<(Socket, Rings)> {
-    let interface = options.socket.interface(name)?;
+fn open(options: &Options, umem: &Umem, interface: &Interface) -> Result<(Socket, Rings)> {
     let size = options.socket.ring_size;
     // All frames are for what is received, and come back when it has been sent.
     let prefill = Prefill::Frames(2 * size);
-    let builder = options.socket.receiver(umem, &interface)?.prefill(prefill);
+    let builder = options.socket.receiver(umem, interface)?.prefill(prefill);
     let Bound { rx, tx, fill, completion, socket } = builder.rx(size).tx(size).bind()?;
     println!("{}", describe(&socket));
     Ok((socket, Rings { rx, tx, fill, completion }))
@@ -126,8 +128,8 @@ impl Lane {
             under_way: 0,
         };
         let (from_here, to_here) = ((here.rx, here.fill), (here.tx, here.completion));
-        let (from_there, to_there) = ((there.rx, there.fill), (there.tx, there.completion));
-        vec![lane(from_here, to_there), lane(from_there, to_here)]
+        let (from_other, to_other) = ((there.rx, there.fill), (there.tx, there.completion));
+        vec![lane(from_here, to_other), lane(from_other, to_here)]
     }
 
     fn work(&mut self, options: &SocketOptions, run: &Run) -> Result<()> {

@@ -63,18 +63,17 @@ const TRIES: usize = 3;
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let rivals = Rivals::new(options.xsk_rs.clone(), options.spin)?;
     let mut figures = Figures::new(&options.only);
     println!("{}", figures::machine()?);
-    let lab = Lab::new()?;
+    let lab = Lab::new(&options)?;
     for round in 1..=options.rounds {
         for case in figures.cases() {
-            lab.measure(case, &rivals, options.seconds, &mut figures)
+            lab.measure(case, round, &mut figures)
                 .with_context(|| format!("{case}, round {round}"))?;
         }
         tell(&format!("round {round} of {}", options.rounds));
     }
-    lab.open(&rivals, options.openings, &mut figures)?;
+    lab.open(options.openings, &mut figures)?;
     print!("{figures}");
     if let Some(path) = &options.chart {
         std::fs::write(path, chart::draw(&figures.panels(), &figures::machine()?))?;
@@ -93,13 +92,18 @@ fn tell(line: &str) {
 struct Lab {
     pair: Pair,
     xdp: Xdp,
+    rivals: Rivals,
+    /// For how long each is measured.
+    seconds: u32,
 }
 
 impl Lab {
-    fn new() -> Result<Self> {
+    fn new(options: &Options) -> Result<Self> {
         let lab = Self {
             pair: Pair::new("xsk", 10)?,
             xdp: Xdp::builder().policy(Policy::Single).build()?,
+            rivals: Rivals::new(options.xsk_rs.clone(), options.spin)?,
+            seconds: options.seconds,
         };
         // What comes back, or is sent, has gone all the way and costs nobody more than that.
         let far = oxdp::Interface::by_name(&lab.pair.far.netns, support::lab::WIRE)?;
@@ -107,18 +111,13 @@ impl Lab {
         Ok(lab)
     }
 
-    fn measure(
-        &self,
-        case: Case,
-        rivals: &Rivals,
-        seconds: u32,
-        figures: &mut Figures,
-    ) -> Result<()> {
+    fn measure(&self, case: Case, round: usize, figures: &mut Figures) -> Result<()> {
+        let (rivals, seconds) = (&self.rivals, self.seconds);
         if case == Case::Kernel {
-            figures.add(case, Rival::Kernel, self.kernel(rivals, seconds)?);
+            figures.add(case, Rival::Kernel, self.kernel()?);
             return Ok(());
         }
-        for rival in rivals.all() {
+        for rival in rivals.from(round) {
             let measured = patiently(|| {
                 let flood = match case {
                     Case::Send => None,
@@ -135,20 +134,21 @@ impl Lab {
     }
 
     /// The rate at which the kernel itself takes packets in and drops them: nobody receives more.
-    fn kernel(&self, rivals: &Rivals, seconds: u32) -> Result<Measured> {
+    fn kernel(&self) -> Result<Measured> {
         let mut drop = program("xdp_drop.o")?;
         let near = self.pair.interface()?;
         self.xdp.attach(&near, &mut drop, Mode::Native)?;
-        let measured = Flood::start(&self.pair, rivals, seconds, None)?.finish();
+        let measured = Flood::start(&self.pair, &self.rivals, self.seconds, None)?.finish();
         self.xdp.detach(&near, id(&drop))?;
         std::thread::sleep(SETTLE);
         measured
     }
 
     /// From the beginning of a program to its first packet, while packets come all the time.
-    fn open(&self, rivals: &Rivals, openings: usize, figures: &mut Figures) -> Result<()> {
-        for _ in 0..openings {
-            for rival in rivals.all() {
+    fn open(&self, openings: usize, figures: &mut Figures) -> Result<()> {
+        let rivals = &self.rivals;
+        for round in 0..openings {
+            for rival in rivals.from(round) {
                 let measured = patiently(|| {
                     let flood = Flood::start(&self.pair, rivals, 6, Some(GENTLE))?;
                     let measured = rivals.run(rival, Case::Drop, &self.pair, 5, 1);

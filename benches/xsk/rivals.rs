@@ -67,9 +67,13 @@ impl Rivals {
         Ok(Self { examples, twins, xsk_rs, spin })
     }
 
-    pub(crate) fn all(&self) -> Vec<Rival> {
+    /// All of them, each round beginning with another one.
+    pub(crate) fn from(&self, round: usize) -> Vec<Rival> {
         let xsk_rs = self.xsk_rs.as_ref().map(|_| Rival::XskRs);
-        [Rival::Oxdp, Rival::C].into_iter().chain(xsk_rs).collect()
+        let mut all: Vec<_> = [Rival::Oxdp, Rival::C].into_iter().chain(xsk_rs).collect();
+        let first = round % all.len();
+        all.rotate_left(first);
+        all
     }
 
     /// Runs one in the near end's namespace, for so many seconds or packets.
