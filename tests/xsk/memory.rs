@@ -1,7 +1,6 @@
 //! Memory of every kind, and chunks of every size.
 
 use crate::lab::{Duplex, Lab, Wire, completed, duplex, packets, quiet, reclaimed, send, settled};
-use crate::support::kernel;
 use crate::support::lab::soon;
 use anyhow::{Context, Result, ensure};
 use oxdp::xsk::{Chunks, HugePages, Prefill, Refusal, Umem, UmemBuilder};
@@ -19,11 +18,7 @@ fn works(builder: &UmemBuilder) -> Result<Umem> {
     settled(&umem)?;
     let Wire { near, far, .. } = wire;
     drop((near, far));
-    if umem.huge_pages() && kernel()? < (5, 18) {
-        ensure!(umem.reclaim() == 0, "such huge pages cannot be exchanged");
-    } else {
-        reclaimed(&umem)?;
-    }
+    reclaimed(&umem)?;
     Ok(umem)
 }
 
