@@ -135,6 +135,7 @@ fn compile(to: &Path) -> Result<()> {
     bail!("no C compiler: {}", COMPILERS.join(", "))
 }
 
+#[derive(Clone, Copy)]
 enum Processor {
     First,
     Last,
