@@ -119,7 +119,7 @@ impl Lane {
 
     /// Both directions between two sockets.
     fn across(here: Rings, there: Rings) -> Vec<Self> {
-        let lane = |(rx, fill), (tx, completion)| Self {
+        let lane = |rx, fill, tx, completion| Self {
             rx,
             tx,
             fill,
@@ -127,9 +127,10 @@ impl Lane {
             is_back: false,
             under_way: 0,
         };
-        let (from_here, to_here) = ((here.rx, here.fill), (here.tx, here.completion));
-        let (from_other, to_other) = ((there.rx, there.fill), (there.tx, there.completion));
-        vec![lane(from_here, to_other), lane(from_other, to_here)]
+        vec![
+            lane(here.rx, here.fill, there.tx, there.completion),
+            lane(there.rx, there.fill, here.tx, here.completion),
+        ]
     }
 
     fn work(&mut self, options: &SocketOptions, run: &Run) -> Result<()> {

@@ -22,7 +22,7 @@ pub(crate) enum Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Kernel => "XDP_DROP, no program",
+            Self::Kernel => "XDP_DROP alone",
             Self::Drop => "receive and drop",
             Self::Send => "send",
             Self::Forward => "forward",

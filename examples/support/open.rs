@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Which socket is opened, and how.
 #[derive(Args, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct SocketOptions {
     /// The network namespace (of `ip netns`) that the interface is in
     #[arg(long, value_name = "NAME")]

@@ -40,12 +40,12 @@ impl Simulation {
     ///
     /// # Errors
     /// If memory is missing.
-    pub fn new(file: &OwnedFd, umem: &Umem, size: u32, index: u32) -> io::Result<Self> {
-        File::from(file.try_clone()?).set_len(1 << 33)?;
+    pub fn new(backing: &OwnedFd, umem: &Umem, size: u32, index: u32) -> io::Result<Self> {
+        File::from(backing.try_clone()?).set_len(1 << 33)?;
         let kernel = Kernel::default();
-        let (rx_mapping, rx) = anchor::map(&kernel, file.as_fd(), RingKind::Rx, size, OFFSETS)?;
+        let (rx_mapping, rx) = anchor::map(&kernel, backing.as_fd(), RingKind::Rx, size, OFFSETS)?;
         let (fill_mapping, fill) =
-            anchor::map(&kernel, file.as_fd(), RingKind::Fill, size, OFFSETS)?;
+            anchor::map(&kernel, backing.as_fd(), RingKind::Fill, size, OFFSETS)?;
         for slot in 0..size {
             let base = u64::from(slot % umem.frames()) * u64::from(umem.chunk_size());
             let packet = Descriptor { address: base + PACKET.address, ..PACKET };
@@ -72,9 +72,9 @@ impl Simulation {
 ///
 /// # Errors
 /// If memory is missing.
-pub fn rings(file: &OwnedFd, umem: &Umem, size: u32) -> io::Result<(RxRing, FillRing)> {
+pub fn rings(backing: &OwnedFd, umem: &Umem, size: u32) -> io::Result<(RxRing, FillRing)> {
     let settings = Settings { flags: 0, umem_flags: 0 };
-    let core = Arc::new(SocketCore::new(file.try_clone()?, Kernel::default(), settings));
+    let core = Arc::new(SocketCore::new(backing.try_clone()?, Kernel::default(), settings));
     let (anchor, memory) = Anchor::new(&core, umem.owner(), RingKind::Rx, size, OFFSETS)?;
     // SAFETY: of the anchor, with as many slots; only the simulation has the other end.
     let rx = unsafe { RxRing::new(anchor, memory, size, false) };
@@ -97,11 +97,11 @@ impl RawRings {
     ///
     /// # Errors
     /// If memory is missing.
-    pub fn new(file: &OwnedFd, size: u32) -> io::Result<Self> {
+    pub fn new(backing: &OwnedFd, size: u32) -> io::Result<Self> {
         let kernel = Kernel::default();
-        let (rx_mapping, rx) = anchor::map(&kernel, file.as_fd(), RingKind::Rx, size, OFFSETS)?;
+        let (rx_mapping, rx) = anchor::map(&kernel, backing.as_fd(), RingKind::Rx, size, OFFSETS)?;
         let (fill_mapping, fill) =
-            anchor::map(&kernel, file.as_fd(), RingKind::Fill, size, OFFSETS)?;
+            anchor::map(&kernel, backing.as_fd(), RingKind::Fill, size, OFFSETS)?;
         // SAFETY: with as many slots; only the simulation has the other end.
         let rx = unsafe { Consumer::new(size, rx) };
         // SAFETY: as above.
