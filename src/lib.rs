@@ -26,6 +26,8 @@
 //! # }
 //! ```
 //!
+//! AF_XDP sockets, which take packets past the network stack to a program, are in [`xsk`].
+//!
 //! # What it promises
 //!
 //! - A change takes effect between two packets, or not at all. Every error leaves the interface, the kernel
