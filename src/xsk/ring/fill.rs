@@ -242,7 +242,7 @@ fn abandon(
     let inner = unsafe { umem.as_ref() };
     count.take(recycled);
     while let Some(address) = written.take_back() {
-        inner.give_back(inner.geometry.locate(address, 0).map(|place| place.base));
+        inner.give_back(inner.geometry.base_of(address));
     }
 }
 
