@@ -151,7 +151,8 @@ impl<E: Slot> RingMemory for Mapped<E> {
     unsafe fn write(self, slot: u32, value: E) {
         // SAFETY: below the number of slots, so within them.
         let entry = unsafe { self.entries.add(slot as usize) };
-        // SAFETY: mapped, as promised to `new`, and nobody else's now.
-        unsafe { entry.write_volatile(value) };
+        // SAFETY: mapped, as promised to `new`, and nobody else's before the index is stored with Release, which makes this
+        // store be done before.
+        unsafe { entry.write(value) };
     }
 }

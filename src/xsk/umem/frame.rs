@@ -34,6 +34,7 @@ impl<K: Kind> fmt::Debug for Frame<K> {
 impl<K: Kind> Frame<K> {
     /// # Safety
     /// A frame begins at `base`, and nobody else has it.
+    #[inline]
     pub(crate) unsafe fn new(umem: NonNull<Inner>, base: u64) -> Self {
         Self { umem, base, kind: PhantomData }
     }
@@ -56,6 +57,7 @@ impl<K: Kind> Frame<K> {
     }
 
     /// Bytes of the whole frame: the chunk size.
+    #[inline]
     #[allow(clippy::len_without_is_empty, reason = "a frame always has bytes")]
     pub fn len(&self) -> u32 {
         self.inner().geometry.chunk_size
@@ -65,6 +67,7 @@ impl<K: Kind> Frame<K> {
     ///
     /// # Errors
     /// [`Refusal::TooLong`], with the frame, if it does not fit.
+    #[inline]
     pub fn into_packet(self, length: u32) -> Result<Packet<K>, Rejected<Self>> {
         let offset = self.inner().geometry.tx_offset();
         self.into_packet_at(offset, length)
@@ -74,6 +77,7 @@ impl<K: Kind> Frame<K> {
     ///
     /// # Errors
     /// [`Refusal::TooLong`], with the frame, if it does not fit.
+    #[inline]
     pub fn into_packet_at(self, offset: u32, length: u32) -> Result<Packet<K>, Rejected<Self>> {
         let geometry = &self.inner().geometry;
         // The end of a frame is the next frame's address.
@@ -91,6 +95,7 @@ impl<K: Kind> Frame<K> {
 
 impl Frame<Exclusive> {
     /// All bytes of the frame.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         let place = Place { base: self.base, offset: 0 };
         // SAFETY: a frame's own bytes, initialized, and the kernel's no more.
@@ -98,6 +103,7 @@ impl Frame<Exclusive> {
     }
 
     /// All bytes of the frame.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let place = Place { base: self.base, offset: 0 };
         // SAFETY: as above, and this is the only way to them.
@@ -176,11 +182,6 @@ impl<K: Kind> Packet<K> {
         self.umem
     }
 
-    #[inline]
-    pub(crate) fn descriptor(&self) -> Descriptor {
-        self.descriptor
-    }
-
     /// What there was a token for.
     #[inline]
     pub(crate) fn into_descriptor(self) -> Descriptor {
@@ -191,6 +192,11 @@ impl<K: Kind> Packet<K> {
     pub(crate) fn inner(&self) -> &Inner {
         // SAFETY: it outlives its packets.
         unsafe { self.umem.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn bad(&self) -> BadDescriptor {
+        BadDescriptor { address: self.descriptor.address, length: self.descriptor.length }
     }
 
     #[inline]
@@ -205,6 +211,7 @@ impl<K: Kind> Packet<K> {
     }
 
     /// Whether it has no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.descriptor.length == 0
     }
@@ -213,6 +220,7 @@ impl<K: Kind> Packet<K> {
     ///
     /// # Errors
     /// If the kernel told a place outside of all frames.
+    #[inline]
     pub fn headroom(&self) -> Result<u32, BadDescriptor> {
         Ok(self.place()?.offset)
     }
@@ -221,6 +229,7 @@ impl<K: Kind> Packet<K> {
     ///
     /// # Errors
     /// If the kernel told a place outside of all frames.
+    #[inline]
     pub fn tailroom(&self) -> Result<u32, BadDescriptor> {
         Ok(self.inner().geometry.chunk_size - self.place()?.offset - self.descriptor.length)
     }
@@ -229,6 +238,7 @@ impl<K: Kind> Packet<K> {
     ///
     /// # Errors
     /// [`Refusal::TooLong`] if there is no such headroom, [`Refusal::BadDescriptor`]; nothing is changed then.
+    #[inline]
     pub fn extend_front(&mut self, bytes: u32) -> Result<(), Refusal> {
         let place = self.place()?;
         let offset = place.offset.checked_sub(bytes).ok_or(Refusal::TooLong)?;
@@ -241,6 +251,7 @@ impl<K: Kind> Packet<K> {
     /// # Errors
     /// [`Refusal::TooShort`] if it has not as many, or would begin where its frame ends; [`Refusal::BadDescriptor`]. Nothing is
     /// changed then.
+    #[inline]
     pub fn trim_front(&mut self, bytes: u32) -> Result<(), Refusal> {
         let place = self.place()?;
         let length = self.descriptor.length.checked_sub(bytes).ok_or(Refusal::TooShort)?;
@@ -257,6 +268,7 @@ impl<K: Kind> Packet<K> {
     ///
     /// # Errors
     /// [`Refusal::TooLong`] if the frame ends before, [`Refusal::BadDescriptor`]; nothing is changed then.
+    #[inline]
     pub fn set_len(&mut self, length: u32) -> Result<(), Refusal> {
         let place = self.place()?;
         let room = self.inner().geometry.chunk_size - place.offset;
@@ -267,6 +279,7 @@ impl<K: Kind> Packet<K> {
         Ok(())
     }
 
+    #[inline]
     fn move_to(&mut self, place: Place, length: u32) {
         let address = self.inner().geometry.address(place);
         self.descriptor = Descriptor { address, length, options: 0 };
@@ -280,14 +293,13 @@ impl<K: Kind> Packet<K> {
     ///
     /// # Errors
     /// If the kernel told a place outside of all frames; the frame is written off then.
+    #[inline]
     pub fn into_frame(self) -> Result<Frame<K>, BadDescriptor> {
-        // No length: the frame can be told by the address alone.
-        let address = Descriptor { length: 0, ..self.descriptor };
-        let place = place(self.inner(), address)?;
+        let base = self.inner().geometry.base_of(self.descriptor.address).ok_or(self.bad())?;
         let umem = self.umem;
         let _ = self.into_descriptor();
         // SAFETY: where a frame begins, and the packet in it is given up for it.
-        Ok(unsafe { Frame::new(umem, place.base) })
+        Ok(unsafe { Frame::new(umem, base) })
     }
 }
 
@@ -352,17 +364,17 @@ impl Packet<Shared> {
 impl<K: Kind> Drop for Packet<K> {
     #[inline]
     fn drop(&mut self) {
-        drop_packet(self.umem, self.descriptor);
+        drop_packet(self.umem, self.descriptor.address);
     }
 }
 
+/// Of the descriptor it takes the address alone, which goes in a register: the others need no place in memory then.
 #[cold]
-fn drop_packet(umem: NonNull<Inner>, descriptor: Descriptor) {
-    let address = Descriptor { length: 0, ..descriptor };
+fn drop_packet(umem: NonNull<Inner>, address: u64) {
     // SAFETY: the Inner outlives its packets, and this one is about to go.
-    let place = place(unsafe { umem.as_ref() }, address);
+    let base = unsafe { umem.as_ref() }.geometry.base_of(address);
     // SAFETY: its own UMEM; this was the last use.
-    unsafe { give_back(umem, place.ok().map(|place| place.base)) };
+    unsafe { give_back(umem, base) };
 }
 
 #[inline]
@@ -427,6 +439,7 @@ impl<K: Kind> PacketView<'_, K> {
     }
 
     /// Whether it has no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.descriptor.length == 0
     }
@@ -461,6 +474,7 @@ impl Owner {
     ///
     /// # Safety
     /// `base` was taken from the free frames.
+    #[inline]
     pub(crate) unsafe fn frame<K: Kind>(&self, base: u64) -> Frame<K> {
         self.pass(Some(base), Holder::Free, Holder::Program);
         // SAFETY: as promised.

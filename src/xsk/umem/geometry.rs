@@ -182,13 +182,26 @@ impl Geometry {
         }
     }
 
-    #[inline]
+    /// Not inlined: it would take registers from loops that seldom need it, and it divides, which takes longer than a call.
+    #[inline(never)]
     fn unaligned(&self, address: u64, length: u32) -> Option<Place> {
         let place = Place { base: address & BASE_MASK, offset: low(address >> OFFSET_SHIFT) };
         let fits = u64::from(place.offset) + u64::from(length) <= u64::from(self.chunk_size);
         // Or it would lie in two frames.
         let is_base = place.base.is_multiple_of(u64::from(self.chunk_size));
         (fits && place.base < self.length() && is_base).then_some(place)
+    }
+
+    /// Where the frame begins that an address from a ring is in.
+    #[inline]
+    pub(crate) fn base_of(&self, address: u64) -> Option<u64> {
+        match self.chunks {
+            Chunks::Aligned => {
+                let offset = address & u64::from(self.chunk_size - 1);
+                (address < self.length()).then_some(address - offset)
+            }
+            Chunks::Unaligned => self.unaligned(address, 0).map(|place| place.base),
+        }
     }
 
     /// The address of a place, as rings have it.
@@ -201,11 +214,13 @@ impl Geometry {
     }
 
     /// Where a frame begins.
+    #[inline]
     pub(crate) fn base(&self, frame: u32) -> u64 {
         u64::from(frame) * u64::from(self.chunk_size)
     }
 
     /// Where a packet to send begins, so that something can be put before it; bytes from the beginning of its frame.
+    #[inline]
     pub(crate) fn tx_offset(&self) -> u32 {
         self.headroom.max(self.tx_metadata)
     }
@@ -260,12 +275,14 @@ mod tests {
             let (chunks, size) = if unaligned { (Chunks::Unaligned, 3000) } else { (Chunks::Aligned, 4096) };
             let geometry = geometry(chunks, size);
             let address = if far { address } else { near };
+            prop_assert_eq!(geometry.base_of(address), geometry.locate(address, 0).map(|place| place.base));
             let length = if long { length } else { short };
             if let Some(place) = geometry.locate(address, length) {
                 prop_assert!(place.base.is_multiple_of(u64::from(size)));
                 prop_assert!(place.base < geometry.length());
                 prop_assert!(u64::from(place.offset) + u64::from(length) <= u64::from(size));
                 prop_assert_eq!(geometry.address(place), address);
+                prop_assert_eq!(geometry.base_of(address), Some(place.base));
             }
         }
 

@@ -120,9 +120,7 @@ impl<K: Kind> Packet<K> {
 
     /// `completion.tx_timestamp`, the second word.
     pub(crate) fn completed_timestamp(&self) -> Result<u64, BadDescriptor> {
-        let descriptor = self.descriptor();
-        let bad = BadDescriptor { address: descriptor.address, length: descriptor.length };
-        let at = self.tx_metadata_place()?.ok_or(bad)?;
+        let at = self.tx_metadata_place()?.ok_or(self.bad())?;
         let first = self.inner().pointer(Place { offset: at.offset + 8, ..at });
         let mut bytes = [0; 8];
         for (index, byte) in bytes.iter_mut().enumerate() {
