@@ -182,8 +182,7 @@ impl Geometry {
         }
     }
 
-    /// Not inlined: it would take registers from loops that seldom need it, and it divides, which takes longer than a call.
-    #[inline(never)]
+    #[inline]
     fn unaligned(&self, address: u64, length: u32) -> Option<Place> {
         let place = Place { base: address & BASE_MASK, offset: low(address >> OFFSET_SHIFT) };
         let fits = u64::from(place.offset) + u64::from(length) <= u64::from(self.chunk_size);
