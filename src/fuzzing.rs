@@ -33,7 +33,8 @@ pub fn netlink(data: &[u8]) {
     crate::sys::sock_diag::fuzz(data);
 }
 
-/// What a program does with rings, frames and packets, and what the kernel says, which may be lies.
+/// What a program does with rings, frames and packets, and what the kernel says, which may be lies. Nothing is forgotten, so that nothing leaks.
 pub fn rings(moves: &[u8]) {
-    crate::xsk::drill::drill(moves, true);
+    let rules = crate::xsk::drill::Rules { lies: true, forgets: false };
+    crate::xsk::drill::drill(moves, rules);
 }

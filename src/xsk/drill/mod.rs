@@ -24,10 +24,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokens::Tokens;
 
+/// What may happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// The kernel lies.
+    pub(crate) lies: bool,
+    /// The program forgets batches and tokens (`mem::forget`), so that memory must stay.
+    pub(crate) forgets: bool,
+}
+
 /// Goes through what the bytes ask for, and panics if a promise is broken.
-pub(crate) fn drill(bytes: &[u8], lies: bool) {
+pub(crate) fn drill(bytes: &[u8], rules: Rules) {
     let mut choices = Choices::new(bytes);
-    let mut rig = Rig::new(&mut choices, lies);
+    let mut rig = Rig::new(&mut choices, rules);
     while !choices.is_empty() {
         rig.step(&mut choices);
         rig.check();
@@ -36,8 +45,7 @@ pub(crate) fn drill(bytes: &[u8], lies: bool) {
 }
 
 struct Rig {
-    /// The kernel may lie.
-    lies: bool,
+    rules: Rules,
     alive: Alive,
     kernel: FakeKernel,
     multi_buffer: bool,
@@ -68,7 +76,7 @@ fn geometry(choices: &mut Choices<'_>) -> Geometry {
 }
 
 impl Rig {
-    fn new(choices: &mut Choices<'_>, lies: bool) -> Self {
+    fn new(choices: &mut Choices<'_>, rules: Rules) -> Self {
         let (geometry, alive) = (geometry(choices), Alive::default());
         let start = u32::MAX - choices.below(8);
         let kernel = FakeKernel::new(geometry, 4, start);
@@ -78,7 +86,7 @@ impl Rig {
         let rings = Some(Rings::new(&kernel, &umem, multi_buffer));
         let tokens = Tokens::default();
         let lost = 0;
-        Self { lies, alive, kernel, multi_buffer, umem, foreign, cache, rings, tokens, lost }
+        Self { rules, alive, kernel, multi_buffer, umem, foreign, cache, rings, tokens, lost }
     }
 
     /// Only with an honest kernel, or when its lies are found out, is each frame in one pair of hands.

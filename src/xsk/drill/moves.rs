@@ -15,7 +15,7 @@ impl Rig {
             2 => self.let_go(choices),
             3 | 4 => self.kernel.receive(choices, self.multi_buffer),
             5 | 6 => self.kernel.send(choices),
-            7 if self.lies => self.kernel.lie(choices),
+            7 if self.rules.lies => self.kernel.lie(choices),
             7 => self.kernel.flag(choices),
             8 if choices.once_in(4) => self.reopen(choices),
             _ => self.use_ring(choices),
@@ -48,7 +48,7 @@ impl Rig {
 
     fn let_go(&mut self, choices: &mut Choices<'_>) {
         match choices.below(8) {
-            0 => {
+            0 if self.rules.forgets => {
                 if let Some(token) = self.tokens.take(choices) {
                     std::mem::forget(token);
                     self.lost += 1;
@@ -83,7 +83,7 @@ impl Rig {
         }
         match choices.below(4) {
             0 => drop(batch),
-            1 => {
+            1 if self.rules.forgets => {
                 std::mem::forget(batch);
                 self.lost += u64::from(pushed);
             }
@@ -112,7 +112,7 @@ impl Rig {
             let Some(packet) = batch.next() else { break };
             self.tokens.add(Token::Packet(packet));
         }
-        if choices.once_in(8) {
+        if self.rules.forgets && choices.once_in(8) {
             self.lost += batch.len() as u64;
             std::mem::forget(batch);
         }
@@ -136,11 +136,11 @@ impl Rig {
         }));
         let recycled = before - batch.len();
         assert!(done.is_err() || done.is_ok_and(|done| done as usize == recycled));
-        if choices.once_in(8) {
+        if self.rules.forgets && choices.once_in(8) {
             self.lost += batch.len() as u64;
             std::mem::forget(batch);
         }
-        settle(fill, recycled, choices);
+        self.settle(fill, recycled, choices);
     }
 
     fn packets(&mut self, rings: &mut Rings, choices: &mut Choices<'_>) {
@@ -165,7 +165,7 @@ impl Rig {
         }
         match choices.below(4) {
             0 => drop(batch),
-            1 => {
+            1 if self.rules.forgets => {
                 std::mem::forget(batch);
                 self.lost += u64::from(pushed);
             }
@@ -182,7 +182,7 @@ impl Rig {
             let Some(completed) = batch.next() else { break };
             self.tokens.add(Token::Completed(completed));
         }
-        if choices.once_in(8) {
+        if self.rules.forgets && choices.once_in(8) {
             self.lost += batch.len() as u64;
             std::mem::forget(batch);
         }
@@ -194,11 +194,20 @@ impl Rig {
         let Some(mut batch) = batch else { return };
         let Some(mut fill) = unpoisoned(rings.fill.reserve(choices.below(6)), lied) else { return };
         let recycled = batch.recycle(&mut fill) as usize;
-        settle(fill, recycled, choices);
+        self.settle(fill, recycled, choices);
     }
 
     fn drain(&mut self, rings: &mut Rings) {
         let _ = unpoisoned(rings.completion.drain(&mut self.cache), self.kernel.has_lied());
+    }
+
+    /// What went from one ring to another is given, taken back or forgotten; the rings know of it in each case.
+    fn settle(&self, fill: FillBatch<'_>, recycled: usize, choices: &mut Choices<'_>) {
+        match choices.below(4) {
+            0 => drop(fill),
+            1 if self.rules.forgets => std::mem::forget(fill),
+            _ => assert_eq!(fill.commit() as usize, recycled),
+        }
     }
 
     /// Closes the rings, perhaps takes back what was in them, and makes others.
@@ -224,15 +233,6 @@ fn look(mut view: PacketView<'_>) {
         data.fill(0);
     }
     let _ = view.data();
-}
-
-/// What went from one ring to another is given, taken back or forgotten; the rings know of it in each case.
-fn settle(fill: FillBatch<'_>, recycled: usize, choices: &mut Choices<'_>) {
-    match choices.below(4) {
-        0 => drop(fill),
-        1 => std::mem::forget(fill),
-        _ => assert_eq!(fill.commit() as usize, recycled),
-    }
 }
 
 fn push_one(batch: &mut FillBatch<'_>, tokens: &mut Tokens, choices: &mut Choices<'_>) -> bool {

@@ -1,4 +1,4 @@
-use super::drill;
+use super::{Rules, drill};
 use proptest::prelude::*;
 
 proptest! {
@@ -6,12 +6,12 @@ proptest! {
 
     #[test]
     fn all_goes_well_with_an_honest_kernel(bytes in any_moves()) {
-        drill(&bytes, false);
+        drill(&bytes, Rules { lies: false, forgets: true });
     }
 
     #[test]
     fn a_kernel_that_lies_gets_errors(bytes in any_moves()) {
-        drill(&bytes, true);
+        drill(&bytes, Rules { lies: true, forgets: true });
     }
 }
 

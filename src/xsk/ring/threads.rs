@@ -13,7 +13,7 @@ use std::thread;
 
 const GEOMETRY: Geometry =
     Geometry { chunks: Chunks::Aligned, chunk_size: 2048, frames: 16, headroom: 0, tx_metadata: 0 };
-const PACKETS: u32 = if cfg!(miri) { 60 } else { 20_000 };
+const PACKETS: u32 = if cfg!(miri) { 60 } else { 2_000 };
 const LENGTH: u32 = 64;
 const SIZE: u32 = 4;
 const START: u32 = u32::MAX - 10;
