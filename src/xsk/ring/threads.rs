@@ -112,13 +112,15 @@ impl Program {
         self.fill.fill(&mut self.cache, SIZE).unwrap();
     }
 
-    fn run(&mut self) {
+    /// Answers every packet, and makes room for those that are sent until the kernel has `ended`.
+    fn run(&mut self, ended: impl Fn() -> bool) {
         let mut answered = 0;
-        while answered < PACKETS {
+        while !ended() {
             self.refill(answered % 2 == 0);
             answered += self.answer(answered);
             thread::yield_now();
         }
+        assert_eq!(answered, PACKETS);
     }
 }
 
@@ -142,8 +144,9 @@ fn packets_go_round_between_two_threads() {
         cache: umem.cache(),
     };
     thread::scope(|scope| {
-        scope.spawn(move || kernel.run());
-        program.run();
+        let kernel = scope.spawn(move || kernel.run());
+        program.run(|| kernel.is_finished());
+        kernel.join().unwrap();
     });
     drop(program);
     assert_eq!(umem.census().held, 0);
