@@ -59,7 +59,7 @@ fn eight_processes_change_one_chain_under_fire() -> Result<()> {
         let socket = pair.listen(BLOCKED)?;
         let done = AtomicBool::new(false);
         let start = Instant::now();
-        let sent = std::thread::scope(|scope| -> Result<u64> {
+        let (sent, given_up) = std::thread::scope(|scope| -> Result<(u64, Vec<u32>)> {
             let sender = scope.spawn(|| send_until(&pair, &done));
             let pair = &pair;
             let theirs = |n| scope.spawn(move || their_changes(library, pair, n));
@@ -68,11 +68,13 @@ fn eight_processes_change_one_chain_under_fire() -> Result<()> {
             let ours: Vec<_> = (0..PROCESSES).map(one_of_ours).collect();
             let mut failures = BTreeMap::new();
             let mut changes = 0;
+            let mut given_up = Vec::new();
             let all = || -> Result<()> {
                 for peer in peers {
-                    let (done, failed) = peer.join().unwrap()?;
-                    changes += done;
-                    for (what, count) in failed {
+                    let theirs = peer.join().unwrap()?;
+                    changes += theirs.changes;
+                    given_up.extend(theirs.given_up);
+                    for (what, count) in theirs.failures {
                         *failures.entry(what).or_insert(0_usize) += count;
                     }
                 }
@@ -83,14 +85,26 @@ fn eight_processes_change_one_chain_under_fire() -> Result<()> {
             let sent = sender.join().unwrap()?;
             result?;
             println!(
-                "libxdp {library}: {PROCESSES} processes made {changes} changes, refused: {failures:?}; \
-                 {PROCESSES} of ours {} changes; {sent} packets in {:.0?}",
+                "libxdp {library}: {PROCESSES} processes made {changes} changes, refused: {failures:?}, \
+                 given up: {given_up:?}; {PROCESSES} of ours {} changes; {sent} packets in {:.0?}",
                 PROCESSES * CHANGES,
                 start.elapsed()
             );
-            Ok(sent)
+            Ok((sent, given_up))
         })?;
         ensure!(sent > 1000, "hardly any traffic: {sent}");
+        for program in given_up {
+            let last = chain(&xdp, &interface)?;
+            if last
+                .members
+                .iter()
+                .filter_map(|member| member.component.as_ref())
+                .any(|own| own.id == program)
+            {
+                println!("{program} was there all the same");
+                xdp.detach(&interface, program)?;
+            }
+        }
         let last = chain(&xdp, &interface)?;
         ensure!(last.is_whole() && names(&last) == ["udp_filter"], "{last:?}");
         ensure!(soon(|| Ok(seen(&guard)? >= sent))?, "{} of {sent} packets seen", seen(&guard)?);
@@ -112,26 +126,35 @@ fn send_until(pair: &Pair, done: &AtomicBool) -> Result<u64> {
     Ok(sent)
 }
 
-/// One process of C libxdp's: how many changes it made, and what it was refused how often.
-fn their_changes(library: &str, pair: &Pair, seed: usize) -> Result<(usize, Vec<(String, usize)>)> {
+/// What processes of C libxdp's did.
+#[derive(Default)]
+struct Theirs {
+    changes: usize,
+    /// What was refused, and how often.
+    failures: Vec<(String, usize)>,
+    /// Programs that could not be detached, and that libxdp saw nowhere for half a second. It may have been wrong, while
+    /// others changed the chain under its eyes.
+    given_up: Vec<u32>,
+}
+
+fn their_changes(library: &str, pair: &Pair, seed: usize) -> Result<Theirs> {
     let mut peer = Peer::start(library, &pair.near.name)?;
     let object = object("packet_counter.o");
     let command = format!("churn {UPLINK} native {CHANGES} {} {}", seed + 1, object.display());
-    let (mut changes, mut failures) = (0, Vec::new());
+    let mut theirs = Theirs::default();
     for line in peer.tell(&command)? {
         match line.split(' ').collect::<Vec<_>>()[..] {
-            ["done", count] => changes = count.parse()?,
-            // It was told that its detach had failed, and the program is gone all the same.
-            ["gone", _] => failures.push(("gone all the same".to_owned(), 1)),
+            ["done", count] => theirs.changes = count.parse()?,
+            ["gone", program] => theirs.given_up.push(program.parse()?),
             ["failed", operation, errno, count] => {
                 ensure!(THEIR_ERRORS.contains(&errno.parse()?), "libxdp {library}: {line}");
-                failures.push((format!("{operation} {errno}"), count.parse()?));
+                theirs.failures.push((format!("{operation} {errno}"), count.parse()?));
             }
             _ => bail!("libxdp {library}: {line}"),
         }
     }
-    ensure!(changes >= CHANGES, "libxdp {library} made {changes} changes only");
-    Ok((changes, failures))
+    ensure!(theirs.changes >= CHANGES, "libxdp {library} made {} changes only", theirs.changes);
+    Ok(theirs)
 }
 
 /// One process of ours.

@@ -74,7 +74,7 @@ impl Features {
     }
 
     fn probe_now(kernel: &Kernel) -> Result<Self> {
-        let chain = Chain::probe(kernel)?;
+        let chain = Chain::get(kernel)?;
         let frags = load_xdp(kernel, BPF_F_XDP_HAS_FRAGS, 0).map(drop);
         let cookie = kernel.netns_cookie().during(PROBE, "the namespace's cookie")?;
         let (device_binding, xdp_link) = match kernel.in_new_netns(|| probe_devices(kernel)) {
@@ -85,9 +85,9 @@ impl Features {
             }
         };
         Ok(Self {
-            freplace: chain.freplace,
-            reattach: chain.reattach,
-            link_target: chain.link_target,
+            freplace: chain.freplace.clone(),
+            reattach: chain.reattach.clone(),
+            link_target: chain.link_target.clone(),
             frags: support(frags, "a program that reads fragments", "5.18")?,
             device_binding,
             xdp_link,
@@ -102,12 +102,12 @@ impl Features {
 
     /// Fails with [`ErrorKind::NoFreplace`] where chains cannot be made.
     pub fn require_freplace(&self) -> Result<()> {
-        match [&self.freplace, &self.reattach].into_iter().find(|support| !support.is_yes()) {
-            Some(Support::No(why)) => {
-                let kind = ErrorKind::NoFreplace { why: why.clone() };
+        match refused(&self.freplace, &self.reattach) {
+            Some(why) => {
+                let kind = ErrorKind::NoFreplace { why: why.to_owned() };
                 Err(Error::new("use", "the dispatcher", kind))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -128,6 +128,20 @@ impl Features {
 
 const PROBE: &str = "probe";
 
+/// Why chains cannot be made on this kernel, if they cannot; only that is probed, once in a process. The other features
+/// take ten times as long, most of it for a network namespace.
+pub(super) fn no_chains() -> Result<Option<&'static str>> {
+    let chain = Chain::get(&Kernel::default())?;
+    Ok(refused(&chain.freplace, &chain.reattach))
+}
+
+fn refused<'s>(freplace: &'s Support, reattach: &'s Support) -> Option<&'s str> {
+    [freplace, reattach].into_iter().find_map(|support| match support {
+        Support::Yes => None,
+        Support::No(why) => Some(why.as_str()),
+    })
+}
+
 /// What concerns extension programs.
 struct Chain {
     freplace: Support,
@@ -136,6 +150,12 @@ struct Chain {
 }
 
 impl Chain {
+    /// What the first probe in this process said.
+    fn get(kernel: &Kernel) -> Result<&'static Self> {
+        static PROBED: OnceCell<Chain> = OnceCell::new();
+        PROBED.get_or_try_init(|| Self::probe(kernel))
+    }
+
     /// Loads the smallest program for the first slot of one dispatcher and puts it into that of another.
     fn probe(kernel: &Kernel) -> Result<Self> {
         let slot = SlotConfig { priority: 0, actions: ChainActions::DROP, flags: 0 };
@@ -147,8 +167,7 @@ impl Chain {
         };
         let function = load::slot_function(0, &config.slots)?;
         let loader = Loader::new(kernel.clone());
-        let [first, second] =
-            [loader.dispatcher(&config, None)?, loader.dispatcher(&config, None)?];
+        let first = loader.dispatcher(&config, None)?;
         let slot = Some((first.program.as_fd(), function.btf_id));
         let component = match load_pass(kernel, BPF_PROG_TYPE_EXT, 0, 0, slot) {
             Ok(component) => component,
@@ -167,7 +186,7 @@ impl Chain {
                 return Ok(Self::without(refused));
             }
         };
-        let reattach = match link(&second) {
+        let reattach = match link(&loader.dispatcher(&config, None)?) {
             Ok(_) => Support::Yes,
             Err(error) => refusal(kernel, "linking an extension program again", error.into())?,
         };

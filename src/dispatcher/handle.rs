@@ -2,7 +2,7 @@
 
 use super::config::ProtocolVersion;
 use super::edit::Step;
-use super::features::Features;
+use super::features;
 use super::guest::Guest;
 use super::inspect::{self, Occupant};
 use super::load::{self, Dispatcher, Loader};
@@ -440,12 +440,9 @@ impl Xdp {
             Policy::Auto if request.programs.iter().any(|program| program.is_loaded_alone()) => {
                 single("the program is loaded to run alone")
             }
-            Policy::Auto => match Features::probe()?.require_freplace() {
-                Ok(()) => Ok(Way::Chain),
-                Err(error) => match error.kind() {
-                    ErrorKind::NoFreplace { why } => single(why),
-                    _ => Err(error),
-                },
+            Policy::Auto => match features::no_chains()? {
+                None => Ok(Way::Chain),
+                Some(why) => single(why),
             },
         }
     }
