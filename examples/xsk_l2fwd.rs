@@ -16,11 +16,14 @@ use oxdp::Interface;
 use oxdp::xsk::{Bound, CompletionRing, FillRing, Prefill, RxRing, Socket, TxRing, Umem};
 use std::process::ExitCode;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::open::{SocketOptions, describe};
 use support::packet::swap_macs;
 use support::run::{Limits, Run};
 use support::wait;
+
+/// How long the last packets may take to leave.
+const LAST: Duration = Duration::from_millis(200);
 
 /// Sends the packets of a queue back to where they came from, or on to another interface, by AF_XDP sockets.
 ///
@@ -152,6 +155,8 @@ impl Lane {
                 wait::for_packets(&self.rx, self.under_way > 0)?;
             }
         }
+        // What has been counted is to leave.
+        self.tx.flush(LAST)?;
         Ok(())
     }
 

@@ -114,10 +114,9 @@ impl Sender {
         }
         let sent = room.commit();
         self.under_way += sent;
+        self.bound.tx.wake()?;
         if !options.spin && sent == 0 {
             wait::for_room(&self.bound.tx)?;
-        } else {
-            self.bound.tx.wake()?;
         }
         let left = self.bound.completion.drain(&mut self.cache)?;
         self.under_way = self.under_way.checked_sub(left).context("more came back than went")?;

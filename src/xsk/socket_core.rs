@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::sys::Kernel;
-use crate::sys::xsk::RingKind;
+use crate::sys::xsk::{RingKind, XDP_USE_NEED_WAKEUP};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,14 @@ pub(crate) struct Settings {
     pub(crate) flags: u16,
     /// Those of its registration.
     pub(crate) umem_flags: u32,
+}
+
+impl Settings {
+    /// Whether the kernel says in the rings when it sleeps.
+    #[inline]
+    pub(crate) fn tells_of_sleep(self) -> bool {
+        self.flags & XDP_USE_NEED_WAKEUP != 0
+    }
 }
 
 /// What came of calling the kernel.
@@ -48,7 +56,11 @@ impl SocketCore {
     #[allow(clippy::expect_used, reason = "a test without /dev/null is none")]
     pub(crate) fn fake() -> Self {
         let nothing = std::fs::File::open("/dev/null").expect("/dev/null").into();
-        Self::new(nothing, Kernel::default(), Settings { flags: 0, umem_flags: 0 })
+        Self::new(
+            nothing,
+            Kernel::default(),
+            Settings { flags: XDP_USE_NEED_WAKEUP, umem_flags: 0 },
+        )
     }
 
     /// An error if the device has gone. The kernel tells it once, so it is remembered.

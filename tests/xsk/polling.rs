@@ -1,6 +1,8 @@
 //! What poll(2) and epoll(7) tell.
 
-use crate::lab::{Duplex, Lab, Wire, completed, packets, queue, quiet, refill, send, take, umem};
+use crate::lab::{
+    Duplex, Lab, WINDOW, Wire, completed, packets, queue, quiet, refill, send, take, umem,
+};
 use crate::support::kernel;
 use crate::support::lab::soon;
 use anyhow::{Result, ensure};
@@ -67,6 +69,27 @@ fn who_waits_to_send_makes_the_kernel_send() -> Result<()> {
     })?);
     ensure!(got == sent);
     completed(&mut wire.far, 16)?;
+    wire.end()
+}
+
+/// A socket without need-wakeup never says that the kernel sleeps; in copy mode it does, and poll(2) of kernels before 5.11
+/// wakes it for those only that say so.
+#[test]
+fn without_need_wakeup_the_kernel_is_always_called() -> Result<()> {
+    let mut wire = Wire::over(Lab::new()?, umem(1024)?, |builder| builder.need_wakeup(false))?;
+    ensure!(wire.far.tx.needs_wakeup() && !wire.far.fill.needs_wakeup());
+    let sent = packets(200, 64);
+    for some in sent.chunks(WINDOW) {
+        queue(&mut wire.far, some)?;
+        ensure!(wire.far.tx.flush(LONG)?);
+        let mut got = Vec::new();
+        ensure!(soon(|| {
+            got.extend(take(&mut wire.near)?);
+            Ok(got.len() == some.len())
+        })?);
+        ensure!(got == some);
+        completed(&mut wire.far, some.len())?;
+    }
     wire.end()
 }
 

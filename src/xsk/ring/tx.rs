@@ -85,13 +85,14 @@ impl<K: Kind> TxRing<K> {
         Ok(TxBatch { writer, umem, count, max_fragments, kind: PhantomData })
     }
 
-    /// Whether the kernel sleeps until it is called, although there may be packets in the ring.
+    /// Whether the kernel sleeps until it is called, although there may be packets in the ring. Always, on a socket that was
+    /// bound without [need-wakeup](super::super::SocketBuilder::need_wakeup): it does not say then, and in copy mode it does.
     #[inline]
     pub fn needs_wakeup(&self) -> bool {
-        self.producer.needs_wakeup()
+        self.producer.needs_wakeup() || !self.anchor.socket.settings.tells_of_sleep()
     }
 
-    /// Calls the kernel if it sleeps. In copy mode one call sends at most 32 packets, 16 on kernel 5.10 (or the
+    /// Calls the kernel if it [may sleep](Self::needs_wakeup). In copy mode one call sends at most 32 packets, 16 on kernel 5.10 (or the
     /// [budget](super::super::SocketBuilder::tx_budget)): to be done again while packets are [pending](Self::pending).
     ///
     /// # Errors
