@@ -21,6 +21,8 @@ use figures::{Case, Figures};
 use oxdp::{Mode, Policy, Xdp};
 use rivals::{Flood, Measured, Rival, Rivals};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use support::lab::Pair;
 use support::{id, program};
@@ -56,8 +58,9 @@ struct Options {
 /// After each run: what it has left to the kernel to do is on nobody's account.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Packets a second while something is opened: at full speed the sender would keep the kernel from its other work.
-const GENTLE: u32 = 20_000;
+/// Between two packets while something is opened. They come from a socket: `xdp_flood` changes the kernel's list of XDP
+/// programs with each burst, and who attaches one waits for that (`bpf_dispatcher_change_prog`).
+const TRICKLE: Duration = Duration::from_micros(200);
 /// How often a run is tried on a machine that is too busy for it.
 const TRIES: usize = 3;
 
@@ -121,7 +124,7 @@ impl Lab {
             let measured = patiently(|| {
                 let flood = match case {
                     Case::Send => None,
-                    _ => Some(Flood::start(&self.pair, rivals, seconds + 2, None)?),
+                    _ => Some(Flood::start(&self.pair, rivals, seconds + 2)?),
                 };
                 let measured = rivals.run(rival, case, &self.pair, seconds, 0);
                 drop(flood);
@@ -138,10 +141,28 @@ impl Lab {
         let mut drop = program("xdp_drop.o")?;
         let near = self.pair.interface()?;
         self.xdp.attach(&near, &mut drop, Mode::Native)?;
-        let measured = Flood::start(&self.pair, &self.rivals, self.seconds, None)?.finish();
+        let measured = Flood::start(&self.pair, &self.rivals, self.seconds)?.finish();
         self.xdp.detach(&near, id(&drop))?;
         std::thread::sleep(SETTLE);
         measured
+    }
+
+    /// While a packet comes every now and then.
+    fn under_a_trickle(&self, run: impl FnOnce() -> Result<Measured>) -> Result<Measured> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| -> Result<()> {
+                while !done.load(Relaxed) {
+                    self.pair.send(7777, 1)?;
+                    std::thread::sleep(TRICKLE);
+                }
+                Ok(())
+            });
+            let measured = run();
+            done.store(true, Relaxed);
+            sender.join().map_err(|_| anyhow::anyhow!("the sender has panicked"))??;
+            measured
+        })
     }
 
     /// From the beginning of a program to its first packet, while packets come all the time.
@@ -150,9 +171,8 @@ impl Lab {
         for round in 0..openings {
             for rival in rivals.from(round) {
                 let measured = patiently(|| {
-                    let flood = Flood::start(&self.pair, rivals, 6, Some(GENTLE))?;
-                    let measured = rivals.run(rival, Case::Drop, &self.pair, 5, 1);
-                    drop(flood);
+                    let measured = self
+                        .under_a_trickle(|| rivals.run(rival, Case::Drop, &self.pair, OPENING, 1));
                     std::thread::sleep(SETTLE);
                     measured
                 })?;
@@ -162,6 +182,9 @@ impl Lab {
         Ok(())
     }
 }
+
+/// Seconds that an opening may take.
+const OPENING: u32 = 5;
 
 /// Again if it fails; the last error.
 fn patiently(mut run: impl FnMut() -> Result<Measured>) -> Result<Measured> {

@@ -180,20 +180,12 @@ fn read(output: &Output) -> Result<Measured> {
 pub(crate) struct Flood(Option<Child>);
 
 impl Flood {
-    /// For so long; as fast as it goes if no rate is said.
-    pub(crate) fn start(
-        pair: &Pair,
-        rivals: &Rivals,
-        seconds: u32,
-        rate: Option<u32>,
-    ) -> Result<Self> {
+    /// For so long, as fast as it goes.
+    pub(crate) fn start(pair: &Pair, rivals: &Rivals, seconds: u32) -> Result<Self> {
         let program = rivals.examples.join("xdp_flood");
         let mut command = at(&pair.far.name, Processor::First, &program);
         command.args([WIRE, "--to", NEAR, "--to-mac", NEAR_MAC]);
         command.args(["--duration", &seconds.to_string()]);
-        if let Some(rate) = rate {
-            command.args(["--rate", &rate.to_string()]);
-        }
         let child = command.stdout(Stdio::piped()).spawn().context("xdp_flood")?;
         std::thread::sleep(START);
         Ok(Self(Some(child)))
