@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use support::open::{SocketOptions, describe};
 use support::run::{Limits, Run};
-use support::wait;
+use support::wait::Sleeper;
 
 /// Receives the packets of a queue by an AF_XDP socket, and drops them.
 ///
@@ -47,8 +47,9 @@ fn receive(options: &Options) -> Result<()> {
     let mut bound = builder.rx(options.socket.ring_size).bind()?;
     println!("{}", describe(&bound.socket));
     let run = Run::start("received", &options.limits, opened)?;
+    let mut sleeper = Sleeper::new(options.socket.batch);
     while run.goes_on() {
-        drop_some(&mut bound, &options.socket, &run)?;
+        drop_some(&mut bound, &options.socket, &run, &mut sleeper)?;
     }
     run.finish(&[bound.socket.statistics()?])
 }
@@ -56,7 +57,12 @@ fn receive(options: &Options) -> Result<()> {
 type Receiver = Bound<oxdp::xsk::Exclusive, RxRing, ()>;
 
 /// What has come, or sleeps until something comes.
-fn drop_some(bound: &mut Receiver, options: &SocketOptions, run: &Run) -> Result<()> {
+fn drop_some(
+    bound: &mut Receiver,
+    options: &SocketOptions,
+    run: &Run,
+    sleeper: &mut Sleeper,
+) -> Result<()> {
     let mut bytes = 0;
     let mut frames = bound.fill.reserve(options.batch)?;
     let packets = bound
@@ -66,10 +72,11 @@ fn drop_some(bound: &mut Receiver, options: &SocketOptions, run: &Run) -> Result
     frames.commit();
     if packets > 0 {
         run.count(packets, bytes);
+        sleeper.count(packets);
     } else if options.spin {
         bound.fill.wake()?;
     } else {
-        wait::for_packets(&bound.rx, false)?;
+        sleeper.sleep(&bound.rx, false)?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use support::open::{SocketOptions, describe};
 use support::packet::swap_macs;
 use support::run::{Limits, Run};
-use support::wait;
+use support::wait::Sleeper;
 
 /// How long the last packets may take to leave.
 const LAST: Duration = Duration::from_millis(200);
@@ -137,11 +137,13 @@ impl Lane {
     }
 
     fn work(&mut self, options: &SocketOptions, run: &Run) -> Result<()> {
+        let mut sleeper = Sleeper::new(options.batch);
         while run.goes_on() {
             self.take_back(options.batch)?;
             let (packets, bytes) = self.pass_on(options.batch)?;
             if packets > 0 {
                 run.count(packets, bytes);
+                sleeper.count(packets);
             }
             if self.under_way > 0 {
                 self.tx.wake()?;
@@ -152,7 +154,7 @@ impl Lane {
             if options.spin {
                 self.fill.wake()?;
             } else {
-                wait::for_packets(&self.rx, self.under_way > 0)?;
+                sleeper.sleep(&self.rx, self.under_way > 0)?;
             }
         }
         // What has been counted is to leave.

@@ -107,11 +107,7 @@ impl Sender {
     /// As many as there is room for, and counts those that have left.
     fn send_some(&mut self, options: &SocketOptions, run: &Run) -> Result<()> {
         let mut room = self.bound.tx.reserve(options.batch)?;
-        while room.left() > 0
-            && let Some(frame) = self.cache.take()
-        {
-            room.push(frame.into_packet(self.length)?)?;
-        }
+        room.push_frames(&mut self.cache, self.length)?;
         let sent = room.commit();
         self.under_way += sent;
         self.bound.tx.wake()?;

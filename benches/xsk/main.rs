@@ -18,13 +18,13 @@ mod support;
 use anyhow::{Context, Result};
 use clap::Parser;
 use figures::{Case, Figures};
-use oxdp::{Mode, Policy, Xdp};
+use oxdp::{Mode, Occupant, Policy, Xdp};
 use rivals::{Flood, Measured, Rival, Rivals};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use support::lab::Pair;
+use support::lab::{Pair, UPLINK, ip};
 use support::{id, program};
 
 #[derive(Parser)]
@@ -129,6 +129,7 @@ impl Lab {
                 let measured = rivals.run(rival, case, &self.pair, seconds, 0);
                 drop(flood);
                 std::thread::sleep(SETTLE);
+                self.clear(rival)?;
                 measured
             })?;
             figures.add(case, rival, measured);
@@ -145,6 +146,15 @@ impl Lab {
         self.xdp.detach(&near, id(&drop))?;
         std::thread::sleep(SETTLE);
         measured
+    }
+
+    /// Takes off what somebody has left on the interface.
+    fn clear(&self, by: Rival) -> Result<()> {
+        if self.xdp.inspect(&self.pair.interface()?)? != Occupant::Empty {
+            tell(&format!("{} has left its program behind", by.name()));
+            ip(&format!("-n {} link set {UPLINK} xdp off", self.pair.near.name))?;
+        }
+        Ok(())
     }
 
     /// While a packet comes every now and then.
@@ -174,6 +184,7 @@ impl Lab {
                     let measured = self
                         .under_a_trickle(|| rivals.run(rival, Case::Drop, &self.pair, OPENING, 1));
                     std::thread::sleep(SETTLE);
+                    self.clear(rival)?;
                     measured
                 })?;
                 figures.add_opening(rival, measured.first);

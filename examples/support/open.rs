@@ -34,7 +34,7 @@ pub(crate) struct SocketOptions {
     /// Slots of the ring of packets, a power of two; there are twice as many frames
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub(crate) ring_size: u32,
-    /// Take memory of huge pages, if there are any
+    /// Take memory of huge pages, from the pool or transparent ones, if there are any
     #[arg(long)]
     huge_pages: bool,
     /// Never sleep: look at the rings all the time
@@ -46,6 +46,9 @@ pub(crate) struct SocketOptions {
     /// Let the kernel never sleep; then every batch to send takes a system call
     #[arg(long)]
     no_need_wakeup: bool,
+    /// Packets that one call sends at most, with copies; kernels before 6.17 send 32 whatever is said
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(32..))]
+    tx_budget: u32,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -86,7 +89,8 @@ impl SocketOptions {
             .mode(mode)
             .need_wakeup(!self.no_need_wakeup)
             .fill(2 * self.ring_size)
-            .completion(2 * self.ring_size);
+            .completion(2 * self.ring_size)
+            .prefer_tx_budget(self.tx_budget);
         match self.busy_poll {
             Some(microseconds) => {
                 let duration = Duration::from_micros(microseconds);

@@ -17,14 +17,21 @@ unsafe impl Send for Mapping {}
 // SAFETY: a shared Mapping only tells where it is.
 unsafe impl Sync for Mapping {}
 
+/// Of which pages memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    Ordinary,
+    /// Huge ones where the kernel finds some; `/sys/kernel/mm/transparent_hugepage/enabled`.
+    Transparent,
+    /// From the pool of huge pages, and only from that.
+    Pool,
+}
+
 /// What is mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Backing<'a> {
     /// Fresh memory of this process alone, zeroed; not there in a child after fork(2).
-    Anonymous {
-        /// From the pool of huge pages.
-        huge: bool,
-    },
+    Anonymous(Pages),
     /// A file that others may map too, from an offset on.
     Shared(BorrowedFd<'a>, libc::off_t),
 }
@@ -39,6 +46,14 @@ impl Mapping {
     pub(crate) fn length(&self) -> usize {
         self.length
     }
+
+    fn advise(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the range is the mapping's own, and the advice leaves what is in it.
+        match unsafe { libc::madvise(self.base.as_ptr().cast(), self.length, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 impl Drop for Mapping {
@@ -51,15 +66,58 @@ impl Drop for Mapping {
 impl Kernel {
     /// Maps `length` bytes, all pages at once, readable and writable.
     pub(crate) fn map(&self, length: usize, backing: Backing<'_>) -> io::Result<Mapping> {
-        self.step("mmap")?;
-        let (flags, fd, offset) = match backing {
-            Backing::Anonymous { huge } => {
-                let huge = if huge { libc::MAP_HUGETLB } else { 0 };
-                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | huge, -1, 0)
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let mapping = match backing {
+            Backing::Anonymous(Pages::Ordinary) => self.map_now(length, private, -1, 0),
+            Backing::Anonymous(Pages::Transparent) => self.map_transparent(length, private),
+            Backing::Anonymous(Pages::Pool) => {
+                self.map_now(length, private | libc::MAP_HUGETLB, -1, 0)
             }
-            Backing::Shared(file, offset) => (libc::MAP_SHARED, file.as_raw_fd(), offset),
-        };
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_POPULATE);
+            Backing::Shared(file, offset) => {
+                self.map_now(length, libc::MAP_SHARED, file.as_raw_fd(), offset)
+            }
+        }?;
+        if matches!(backing, Backing::Anonymous(_)) {
+            // A child gets no copy of what the kernel writes to.
+            mapping.advise(libc::MADV_DONTFORK)?;
+        }
+        Ok(mapping)
+    }
+
+    /// The pages have to be there after the advice, so that they cannot be made with the mapping.
+    fn map_transparent(&self, length: usize, flags: libc::c_int) -> io::Result<Mapping> {
+        let mapping = self.map_with(length, flags, -1, 0)?;
+        // A kernel that was built without them says EINVAL.
+        let _ = mapping.advise(libc::MADV_HUGEPAGE);
+        match mapping.advise(libc::MADV_POPULATE_WRITE) {
+            Ok(()) => Ok(mapping),
+            // Before kernel 5.14.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.map_now(length, flags, -1, 0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn map_now(
+        &self,
+        length: usize,
+        flags: libc::c_int,
+        fd: libc::c_int,
+        offset: libc::off_t,
+    ) -> io::Result<Mapping> {
+        self.map_with(length, flags | libc::MAP_POPULATE, fd, offset)
+    }
+
+    fn map_with(
+        &self,
+        length: usize,
+        flags: libc::c_int,
+        fd: libc::c_int,
+        offset: libc::off_t,
+    ) -> io::Result<Mapping> {
+        self.step("mmap")?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the kernel chooses the place, so no memory in use is replaced.
         let base =
             unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, fd, offset) };
@@ -68,12 +126,7 @@ impl Kernel {
         }
         let base =
             NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let mapping = Mapping { base, length };
-        if matches!(backing, Backing::Anonymous { .. }) {
-            // SAFETY: the range is the mapping's own. A child of fork(2) gets no copy of what the kernel writes to.
-            unsafe { libc::madvise(base.as_ptr().cast(), length, libc::MADV_DONTFORK) };
-        }
-        Ok(mapping)
+        Ok(Mapping { base, length })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::xsk::socket_core::{SocketCore, Wake};
 use crate::xsk::umem::audit::Holder;
 use crate::xsk::umem::count::RingCount;
 use crate::xsk::umem::inner::Inner;
-use crate::xsk::umem::{Exclusive, Kind, Packet};
+use crate::xsk::umem::{Exclusive, FrameCache, Kind, Packet, Place};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -141,6 +141,39 @@ impl<K: Kind> TxBatch<'_, K> {
         }
         self.put(packet, 0);
         Ok(())
+    }
+
+    /// Puts frames of a cache into all slots, as far as there are frames, each as a packet of `length` bytes of whatever it
+    /// holds, behind the UMEM's headroom and TX metadata; how many. For who sends the same again and again.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherUmem`], [`Refusal::Empty`], and [`Refusal::TooLong`] for a packet that does not fit into a frame;
+    /// the cache keeps its frames then.
+    #[inline]
+    pub fn push_frames(
+        &mut self,
+        cache: &mut FrameCache<K>,
+        length: u32,
+    ) -> std::result::Result<u32, Refusal> {
+        // SAFETY: it outlives the ring that is borrowed.
+        let inner = unsafe { self.umem.as_ref() };
+        if !cache.is_of(self.umem) {
+            return Err(Refusal::OtherUmem);
+        }
+        if length == 0 {
+            return Err(Refusal::Empty);
+        }
+        let offset = inner.geometry.packet_offset(length).ok_or(Refusal::TooLong)?;
+        let before = self.writer.left();
+        while self.writer.left() > 0
+            && let Some(frame) = cache.take()
+        {
+            let place = Place { base: frame.into_base(), offset };
+            let address = inner.geometry.address(place);
+            inner.given(address, Holder::Program);
+            self.writer.write(Descriptor { address, length, options: 0 });
+        }
+        Ok(before - self.writer.left())
     }
 
     /// Puts a packet into as many slots as it has fragments; all of them or none.

@@ -1,7 +1,7 @@
 //! How a socket is made and bound. Everything that is made on the way goes with what holds it, if a step fails.
 
 use super::Socket;
-use super::builder::Wishes;
+use super::builder::{TxBudget, Wishes};
 use super::options::{BusyPoll, Granted, Prefill};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::Interface;
@@ -133,7 +133,12 @@ fn check_age<K: Kind>(kernel: &Kernel, umem: &Umem<K>, wishes: &Wishes) -> Resul
         (umem.tx_metadata_length() > 0, "TX metadata", (6, 8), "kernel 6.8"),
         (wishes.software_checksum, "checksums in software", (6, 8), "kernel 6.8"),
         (wishes.busy_poll.is_some(), "preferred busy polling", (5, 11), "kernel 5.11"),
-        (wishes.tx_budget.is_some(), "a TX budget", (6, 17), "kernel 6.17"),
+        (
+            wishes.tx_budget.is_some_and(|budget| budget.is_needed),
+            "a TX budget",
+            (6, 17),
+            "kernel 6.17",
+        ),
     ];
     for (is_wanted, feature, first, needs) in wants {
         if is_wanted && release < first {
@@ -168,9 +173,18 @@ fn configure(core: &SocketCore, wishes: &Wishes) -> Result<()> {
             .map_err(|error| ErrorKind::privileged(error, "CAP_NET_ADMIN"))
             .during("set up busy polling of", "a socket")?;
     }
-    if let Some(packets) = wishes.tx_budget {
-        let object = format!("a budget of {packets} packets");
-        core.kernel.xsk_set_tx_budget(core.as_fd(), packets).during("set", object)?;
+    match (wishes.tx_budget, wishes.tx) {
+        (Some(TxBudget { packets, is_needed: true }), _) => {
+            let object = format!("a budget of {packets} packets");
+            core.kernel.xsk_set_tx_budget(core.as_fd(), packets).during("set", object)?;
+        }
+        (Some(TxBudget { packets, .. }), Some(size)) => {
+            let set = core.kernel.xsk_set_tx_budget(core.as_fd(), packets.min(size));
+            if let Err(error) = set {
+                log::debug!(target: "oxdp::xsk", "no TX budget of {packets} packets: {error}");
+            }
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -73,6 +73,14 @@ impl<K: Kind> End<K, Self> for TxRing<K> {
     }
 }
 
+/// How many packets a call is to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TxBudget {
+    pub(super) packets: u32,
+    /// Or else there is to be no socket.
+    pub(super) is_needed: bool,
+}
+
 /// Everything that was asked for.
 #[derive(Debug)]
 pub(super) struct Wishes {
@@ -86,7 +94,7 @@ pub(super) struct Wishes {
     pub(super) software_checksum: bool,
     pub(super) prefill: Prefill,
     pub(super) busy_poll: Option<BusyPoll>,
-    pub(super) tx_budget: Option<u32>,
+    pub(super) tx_budget: Option<TxBudget>,
     pub(super) bind_retry: Duration,
     pub(super) descriptor: Option<OwnedFd>,
     pub(super) program: Option<(Xdp, Mode)>,
@@ -203,7 +211,13 @@ impl<K: Kind, R, T> SocketBuilder<K, R, T> {
     /// How many packets one call sends at most in copy mode: from 32, which it is if it is not said, to the size of the TX
     /// ring; since kernel 6.17.
     pub fn tx_budget(self, packets: u32) -> Self {
-        self.with(|wishes| wishes.tx_budget = Some(packets))
+        self.with(|wishes| wishes.tx_budget = Some(TxBudget { packets, is_needed: true }))
+    }
+
+    /// The same where the kernel can, and at most the size of the TX ring. Who sends much needs fewer calls then; another
+    /// thread that calls for the same socket waits longer.
+    pub fn prefer_tx_budget(self, packets: u32) -> Self {
+        self.with(|wishes| wishes.tx_budget = Some(TxBudget { packets, is_needed: false }))
     }
 
     /// For how long the queue is waited for while it is in use: the kernel lets go of a socket's queue some time after it

@@ -3,7 +3,9 @@
 use super::Umem;
 use super::audit::Holder;
 use super::frame::Frame;
+use super::inner::Inner;
 use super::kind::{Exclusive, Kind};
+use std::ptr::NonNull;
 
 /// Frames that are moved between a cache and its UMEM at once.
 const SLAB: usize = 64;
@@ -34,10 +36,16 @@ impl<K: Kind> FrameCache<K> {
         Some(unsafe { self.umem.owner().frame(base) })
     }
 
+    /// Whether it has the frames of this UMEM.
+    #[inline]
+    pub(crate) fn is_of(&self, umem: NonNull<Inner>) -> bool {
+        self.umem.owner().pointer() == umem
+    }
+
     /// Puts a frame back. One of another UMEM goes to that one.
     #[inline]
     pub fn put(&mut self, frame: Frame<K>) {
-        if frame.umem() != self.umem.owner().pointer() {
+        if !self.is_of(frame.umem()) {
             return;
         }
         let base = frame.into_base();

@@ -80,9 +80,7 @@ impl<K: Kind> Frame<K> {
     #[inline]
     pub fn into_packet_at(self, offset: u32, length: u32) -> Result<Packet<K>, Rejected<Self>> {
         let geometry = &self.inner().geometry;
-        // The end of a frame is the next frame's address.
-        let fits = u64::from(offset) + u64::from(length) <= u64::from(geometry.chunk_size);
-        if !fits || offset == geometry.chunk_size {
+        if !geometry.has_room(offset, length) {
             return Err(Rejected::new(self, Refusal::TooLong));
         }
         let address = geometry.address(Place { base: self.base, offset });

@@ -223,6 +223,21 @@ impl Geometry {
     pub(crate) fn tx_offset(&self) -> u32 {
         self.headroom.max(self.tx_metadata)
     }
+
+    /// Where in its frame a packet of so many bytes begins, if it fits.
+    #[inline]
+    pub(crate) fn packet_offset(&self, length: u32) -> Option<u32> {
+        let offset = self.tx_offset();
+        self.has_room(offset, length).then_some(offset)
+    }
+
+    /// Whether so many bytes from an offset on are within a frame.
+    #[inline]
+    pub(crate) fn has_room(&self, offset: u32, length: u32) -> bool {
+        // The end of a frame is the next frame's address.
+        let fits = u64::from(offset) + u64::from(length) <= u64::from(self.chunk_size);
+        fits && offset != self.chunk_size
+    }
 }
 
 /// The lower half.

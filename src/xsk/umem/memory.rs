@@ -1,7 +1,7 @@
 //! Where the bytes of a UMEM are.
 
 use crate::sys::Kernel;
-use crate::sys::mmap::{Backing, Mapping};
+use crate::sys::mmap::{Backing, Mapping, Pages};
 use std::io;
 use std::ptr::NonNull;
 
@@ -9,11 +9,7 @@ use std::ptr::NonNull;
 #[derive(Debug)]
 pub(crate) enum Memory {
     /// Of this process alone, and made here.
-    Own {
-        mapping: Mapping,
-        /// Of huge pages.
-        huge: bool,
-    },
+    Own { mapping: Mapping, pages: Pages },
     /// Of a file, which others may have too.
     File(Mapping),
     /// Of somebody who has promised that it stays.
@@ -44,10 +40,10 @@ impl Memory {
     /// is closed, which may be anywhere. Until then it writes to the old pages, which it holds itself.
     pub(crate) fn renewed(&self) -> io::Result<Option<Self>> {
         match self {
-            Self::Own { mapping, huge } => {
-                let backing = Backing::Anonymous { huge: *huge };
+            Self::Own { mapping, pages } => {
+                let backing = Backing::Anonymous(*pages);
                 let mapping = Kernel::default().map(mapping.length(), backing)?;
-                Ok(Some(Self::Own { mapping, huge: *huge }))
+                Ok(Some(Self::Own { mapping, pages: *pages }))
             }
             Self::File(_) => Ok(None),
             Self::Raw(_) => Err(io::ErrorKind::Unsupported.into()),

@@ -20,7 +20,6 @@ pub use cache::FrameCache;
 pub use count::FrameCensus;
 pub use frame::{BadDescriptor, Frame, Packet, PacketView};
 pub(crate) use geometry::Geometry;
-#[cfg(any(test, fuzzing))]
 pub(crate) use geometry::Place;
 pub use geometry::{Chunks, MIN_CHUNK_SIZE, UmemRule, XDP_PACKET_HEADROOM};
 pub use kind::{Exclusive, Kind, Shared};
@@ -28,7 +27,7 @@ pub use metadata::{RxMetadata, TxMetadata};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::Kernel;
-use crate::sys::mmap::{Backing, Mapping};
+use crate::sys::mmap::{Backing, Mapping, Pages};
 use inner::{Inner, Owner};
 use memory::Memory;
 use std::fmt;
@@ -46,7 +45,8 @@ pub enum HugePages {
     /// Ordinary pages.
     #[default]
     No,
-    /// Huge pages if there are enough; [`Umem::huge_pages`] tells.
+    /// Huge pages if the pool has enough; [`Umem::huge_pages`] tells. Else transparent ones where the kernel finds some
+    /// (Documentation/admin-guide/mm/transhuge.rst): it may take its time to make room for them.
     Try,
     /// Huge pages, or an error.
     Require,
@@ -227,8 +227,9 @@ impl UmemBuilder {
     pub fn build(self) -> Result<Umem> {
         let kernel = Kernel::default();
         self.check(&kernel)?;
-        let (mapping, huge) = self.map(&kernel).during("map", self.object())?;
-        Ok(Umem::over(Memory::Own { mapping, huge }, self.geometry, huge))
+        let (mapping, pages) = self.map(&kernel).during("map", self.object())?;
+        let memory = Memory::Own { mapping, pages };
+        Ok(Umem::over(memory, self.geometry, pages == Pages::Pool))
     }
 
     /// In the memory of a file, as of memfd_create(2), from its beginning to its end. Other processes may map it too.
@@ -295,17 +296,20 @@ impl UmemBuilder {
         Err(Error::new("lay out", self.object(), UmemRule::Memory { address, length, chunk_size }))
     }
 
-    fn map(&self, kernel: &Kernel) -> io::Result<(Mapping, bool)> {
+    fn map(&self, kernel: &Kernel) -> io::Result<(Mapping, Pages)> {
         let length = usize::try_from(self.geometry.length()).map_err(io::Error::other)?;
-        if self.huge_pages != HugePages::No {
-            let whole = length.next_multiple_of(kernel.huge_page_size()?);
-            match kernel.map(whole, Backing::Anonymous { huge: true }) {
-                Ok(mapping) => return Ok((mapping, true)),
-                Err(error) if self.huge_pages == HugePages::Require => return Err(error),
-                Err(error) => log::info!(target: "oxdp::xsk", "no huge pages for a UMEM: {error}"),
-            }
+        let map = |length, pages| Ok((kernel.map(length, Backing::Anonymous(pages))?, pages));
+        if self.huge_pages == HugePages::No {
+            return map(length, Pages::Ordinary);
         }
-        Ok((kernel.map(length, Backing::Anonymous { huge: false })?, false))
+        let whole = |page| map(length.next_multiple_of(page), Pages::Pool);
+        match kernel.huge_page_size().and_then(whole) {
+            Err(error) if self.huge_pages == HugePages::Try => {
+                log::info!(target: "oxdp::xsk", "no huge pages of the pool for a UMEM: {error}");
+                map(length, Pages::Transparent)
+            }
+            other => other,
+        }
     }
 }
 
