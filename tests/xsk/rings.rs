@@ -22,6 +22,54 @@ fn the_smallest_rings_carry_packets_one_by_one() -> Result<()> {
     Ok(())
 }
 
+/// Frames of a cache go at once, and come back with what they hold; what cannot be sent leaves the cache as it is.
+#[test]
+fn frames_of_a_cache_are_sent_as_they_are() -> Result<()> {
+    let mut wire = Wire::new()?;
+    let (near, far) = (&mut wire.near, &mut wire.far);
+    let mut frames: Vec<_> = std::iter::from_fn(|| wire.umem.frame()).take(100).collect();
+    for frame in &mut frames {
+        frame.bytes_mut()[..64].copy_from_slice(&packet(7, 64));
+    }
+    let mut cache = wire.umem.cache();
+    for frame in frames {
+        cache.put(frame);
+    }
+    let (free, other) = (wire.umem.census().free, umem(16)?);
+    let mut batch = far.tx.reserve(70)?;
+    ensure!(batch.push_frames(&mut other.cache(), 64) == Err(Refusal::OtherUmem));
+    ensure!(batch.push_frames(&mut cache, 0) == Err(Refusal::Empty));
+    ensure!(batch.push_frames(&mut cache, 4097) == Err(Refusal::TooLong));
+    ensure!(batch.push_frames(&mut cache, u32::MAX) == Err(Refusal::TooLong));
+    // Uncommitted, they go back.
+    ensure!(batch.push_frames(&mut cache, 64)? == 70);
+    ensure!(batch.push_frames(&mut cache, 64)? == 0);
+    drop(batch);
+    ensure!(wire.umem.census().free >= free, "{:?}", wire.umem.census());
+    let mut batch = far.tx.reserve(20)?;
+    ensure!(batch.push_frames(&mut cache, 64)? == 20);
+    ensure!(batch.commit() == 20);
+    crate::lab::flush(far)?;
+    let mut got = Vec::new();
+    ensure!(soon(|| {
+        got.extend(crate::lab::take(near)?);
+        Ok(got.len() == 20)
+    })?);
+    ensure!(got.iter().all(|bytes| *bytes == packet(7, 64)));
+    completed(far, 20)?;
+    drop(cache);
+    // As many as there are.
+    let mut held: Vec<_> = std::iter::from_fn(|| wire.umem.frame()).collect();
+    let mut cache = wire.umem.cache();
+    for frame in held.drain(..5) {
+        cache.put(frame);
+    }
+    let mut batch = far.tx.reserve(20)?;
+    ensure!(batch.push_frames(&mut cache, 64)? == 5 && batch.left() == 15);
+    drop((batch, held, cache));
+    wire.end()
+}
+
 /// As long as pages that lie together are to be had on all kernels.
 #[test]
 fn long_rings_carry_packets() -> Result<()> {
@@ -227,6 +275,13 @@ fn the_budget_says_how_many_packets_a_call_sends() -> Result<()> {
     let budget = duplex(&umem, &lab.far, 0).prefill(Prefill::Frames(0)).tx_budget(64).bind();
     if crate::support::kernel()? < (6, 17) {
         ensure!(crate::lab::too_old(budget.unwrap_err().kind()) == Some("6.17"));
+        let builder = duplex(&umem, &lab.far, 0).prefill(Prefill::Frames(0));
+        let mut far = builder.prefer_tx_budget(256).bind()?;
+        crate::lab::queue(&mut far, &packets(80, 64))?;
+        ensure!(far.tx.wake()? == Wake::Again);
+        crate::lab::flush(&far)?;
+        completed(&mut far, 80)?;
+        drop(far);
         return reclaimed(&umem);
     }
     let mut far = budget?;
@@ -234,6 +289,13 @@ fn the_budget_says_how_many_packets_a_call_sends() -> Result<()> {
     ensure!(far.tx.wake()? == Wake::Again && far.tx.pending() == 16);
     ensure!(far.tx.wake()? == Wake::Done && far.tx.pending() == 0);
     completed(&mut far, 80)?;
+    drop(far);
+    // Asked for where it may be, it is never too much.
+    let builder = duplex(&umem, &lab.far, 0).prefill(Prefill::Frames(0));
+    let mut far = builder.prefer_tx_budget(100_000).bind()?;
+    crate::lab::queue(&mut far, &packets(200, 64))?;
+    ensure!(far.tx.wake()? == Wake::Done && far.tx.pending() == 0);
+    completed(&mut far, 200)?;
     drop(far);
     for wrong in [31, 257, 0] {
         let builder = duplex(&umem, &lab.far, 0).prefill(Prefill::Frames(0)).tx_budget(wrong);
