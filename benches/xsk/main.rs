@@ -15,15 +15,16 @@ mod rivals;
 #[allow(dead_code, reason = "shared with the tests")]
 mod support;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use figures::{Case, Figures};
-use oxdp::{Mode, Occupant, Policy, Xdp};
+use figures::{Case, Figures, Opened};
+use oxdp::xsk::{BindMode, Prefill, Socket, Umem};
+use oxdp::{Interface, Mode, Occupant, Policy, Xdp};
 use rivals::{Flood, Measured, Rival, Rivals};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::lab::{Pair, UPLINK, ip};
 use support::{id, program};
 
@@ -77,6 +78,7 @@ fn main() -> Result<()> {
         tell(&format!("round {round} of {}", options.rounds));
     }
     lab.open(options.openings, &mut figures)?;
+    lab.open_again(options.openings, &mut figures)?;
     print!("{figures}");
     if let Some(path) = &options.chart {
         std::fs::write(path, chart::draw(&figures.panels(), &figures::machine()?))?;
@@ -109,7 +111,7 @@ impl Lab {
             seconds: options.seconds,
         };
         // What comes back, or is sent, has gone all the way and costs nobody more than that.
-        let far = oxdp::Interface::by_name(&lab.pair.far.netns, support::lab::WIRE)?;
+        let far = Interface::by_name(&lab.pair.far.netns, support::lab::WIRE)?;
         lab.xdp.attach(&far, &mut program("xdp_drop.o")?, Mode::Native)?;
         Ok(lab)
     }
@@ -158,7 +160,7 @@ impl Lab {
     }
 
     /// While a packet comes every now and then.
-    fn under_a_trickle(&self, run: impl FnOnce() -> Result<Measured>) -> Result<Measured> {
+    fn under_a_trickle<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let sender = scope.spawn(|| -> Result<()> {
@@ -187,13 +189,53 @@ impl Lab {
                     self.clear(rival)?;
                     measured
                 })?;
-                figures.add_opening(rival, measured.first);
+                figures.add_opening(rival, Opened::Process, measured.first);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of one more socket in a process that has opened some, over memory that is there.
+    fn open_again(&self, openings: usize, figures: &mut Figures) -> Result<()> {
+        if openings == 0 {
+            return Ok(());
+        }
+        // The first is not counted.
+        let rounds = openings + 1;
+        let theirs = self.under_a_trickle(|| self.rivals.openings_of_c(&self.pair, rounds))?;
+        self.clear(Rival::C)?;
+        let own = self.under_a_trickle(|| openings_of_oxdp(&self.pair.interface()?, rounds))?;
+        for (rival, all) in [(Rival::C, theirs), (Rival::Oxdp, own)] {
+            for took in all.into_iter().skip(1) {
+                figures.add_opening(rival, Opened::Socket, took);
             }
         }
         Ok(())
     }
 }
 
+/// As twin.c does, with rings and frames of the same number.
+fn openings_of_oxdp(interface: &Interface, rounds: usize) -> Result<Vec<Duration>> {
+    const RING: u32 = 2048;
+    let umem = Umem::builder().frames(2 * RING).build()?;
+    let xdp = Xdp::builder().policy(Policy::Auto).mount_bpffs(true).build()?;
+    let mut all = Vec::new();
+    for _ in 0..rounds {
+        let start = Instant::now();
+        let builder = Socket::builder(&umem, interface, 0).rx(RING).fill(2 * RING);
+        let builder = builder.completion(2 * RING).mode(BindMode::Copy).prefill(Prefill::Auto);
+        let mut bound = builder.default_program(&xdp, Mode::Native).bind()?;
+        ensure!(bound.rx.wait(Some(Duration::from_secs(OPENING.into())))?, "no packet");
+        all.push(start.elapsed());
+        drop(bound);
+        ensure!(umem.reclaim() > 0, "frames are lost");
+        std::thread::sleep(REST);
+    }
+    Ok(all)
+}
+
+/// Until the kernel has let go of a queue.
+const REST: Duration = Duration::from_millis(200);
 /// Seconds that an opening may take.
 const OPENING: u32 = 5;
 

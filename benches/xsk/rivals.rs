@@ -102,6 +102,19 @@ impl Rivals {
         read(&output).with_context(|| rival.name())
     }
 
+    /// How long C libxdp takes from the call to the first packet, again and again in one process.
+    pub(crate) fn openings_of_c(&self, pair: &Pair, rounds: usize) -> Result<Vec<Duration>> {
+        let mut command = at(&pair.near.name, Processor::Last, &self.twins.path().join("twin"));
+        let output = command.args(["open", UPLINK, &rounds.to_string()]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        let took = |line: &str| -> Result<Duration> {
+            let milliseconds: f64 = line.split(' ').nth(1).context("a number")?.parse()?;
+            Ok(Duration::from_secs_f64(milliseconds / 1e3))
+        };
+        said.lines().map(took).collect()
+    }
+
     fn program(&self, rival: Rival, case: Case) -> Result<PathBuf> {
         match rival {
             Rival::Oxdp => Ok(self.examples.join(format!("xsk_{}", word(case)))),

@@ -4,6 +4,7 @@
  * same sizes of rings and frames, the same flags, the same batches, and the same rules for when to call the kernel.
  *
  * twin drop|tx|l2fwd INTERFACE BATCH SECONDS COUNT [spin]
+ * twin open INTERFACE COUNT
  *
  * Ends after so many seconds or packets, whichever is first (0: never), and writes what those examples write.
  */
@@ -19,12 +20,13 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 #include <net/if.h>
 #include <linux/if_link.h>
 #include <bpf/bpf.h>
 #include <xdp/xsk.h>
 
-enum { RING = 2048, FRAMES = 2 * RING, FRAME_SIZE = 4096, PACKET = 64 };
+enum { RING = 2048, FRAMES = 2 * RING, FRAME_SIZE = 4096, PACKET = 64, REST_US = 200000 };
 
 struct twin {
 	struct xsk_ring_prod fill, tx;
@@ -75,6 +77,15 @@ static void count(struct twin *twin, __u32 packets, __u64 bytes)
 		stop = 1;
 }
 
+static void make_memory(struct twin *twin)
+{
+	size_t length = (size_t)FRAMES * FRAME_SIZE;
+
+	twin->memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (twin->memory == MAP_FAILED)
+		die("mmap", errno);
+}
+
 static void open_umem(struct twin *twin)
 {
 	const struct xsk_umem_config config = {
@@ -85,9 +96,6 @@ static void open_umem(struct twin *twin)
 	size_t length = (size_t)FRAMES * FRAME_SIZE;
 	int error;
 
-	twin->memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (twin->memory == MAP_FAILED)
-		die("mmap", errno);
 	error = xsk_umem__create(&twin->umem, twin->memory, length, &twin->fill, &twin->completion, &config);
 	if (error)
 		die("xsk_umem__create", error);
@@ -318,6 +326,31 @@ static void tell(const struct twin *twin, const char *verb)
 	       lost.rx_dropped, lost.rx_ring_full, lost.rx_fill_ring_empty_descs, lost.tx_invalid_descs);
 }
 
+/* From the call to the first packet, again and again in one process and over the same memory. */
+static void open_again(struct twin *twin, const char *interface, int rounds)
+{
+	__u32 from;
+
+	make_memory(twin);
+	while (rounds--) {
+		double begin = now();
+
+		/* libxdp expects rings that nobody has used. */
+		memset(&twin->fill, 0, sizeof(twin->fill));
+		memset(&twin->completion, 0, sizeof(twin->completion));
+		memset(&twin->rx, 0, sizeof(twin->rx));
+		open_umem(twin);
+		fill_all(twin);
+		open_socket(twin, interface, true, false);
+		while (!xsk_ring_cons__peek(&twin->rx, 1, &from))
+			wait_for(twin, POLLIN, 100);
+		printf("opened %.3f ms\n", (now() - begin) * 1e3);
+		xsk_socket__delete(twin->socket);
+		xsk_umem__delete(twin->umem);
+		usleep(REST_US);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static struct twin twin;
@@ -327,11 +360,16 @@ int main(int argc, char **argv)
 	struct itimerval timer = {};
 
 	twin.opened = now();
+	if (argc == 4 && !strcmp(argv[1], "open")) {
+		open_again(&twin, argv[2], atoi(argv[3]));
+		return 0;
+	}
 	if (argc < 6)
 		die("twin drop|tx|l2fwd INTERFACE BATCH SECONDS COUNT [spin]", EINVAL);
 	twin.batch = atoi(argv[3]);
 	twin.limit = strtoull(argv[5], NULL, 10);
 	twin.spin = argc > 6;
+	make_memory(&twin);
 	open_umem(&twin);
 	if (!strcmp(argv[1], "tx")) {
 		work = send_some;
