@@ -18,9 +18,11 @@ mod support;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use figures::{Case, Figures, Opened};
+use nix::sched::{CloneFlags, setns};
 use oxdp::xsk::{BindMode, Prefill, Socket, Umem};
-use oxdp::{Interface, Mode, Occupant, Policy, Xdp};
+use oxdp::{Interface, Mode, Netns, Occupant, Policy, Xdp};
 use rivals::{Flood, Measured, Rival, Rivals};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -150,6 +152,18 @@ impl Lab {
         measured
     }
 
+    /// In the interface's own namespace, as twin is.
+    fn openings_of_oxdp(&self, rounds: usize) -> Result<Vec<Duration>> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| -> Result<Vec<Duration>> {
+                let name = &self.pair.near.name;
+                setns(File::open(format!("/run/netns/{name}"))?, CloneFlags::CLONE_NEWNET)?;
+                openings_of_oxdp(&Interface::by_name(&Netns::current()?, UPLINK)?, rounds)
+            });
+            thread.join().map_err(|_| anyhow::anyhow!("a thread has panicked"))?
+        })
+    }
+
     /// Takes off what somebody has left on the interface.
     fn clear(&self, by: Rival) -> Result<()> {
         if self.xdp.inspect(&self.pair.interface()?)? != Occupant::Empty {
@@ -204,7 +218,7 @@ impl Lab {
         let rounds = openings + 1;
         let theirs = self.under_a_trickle(|| self.rivals.openings_of_c(&self.pair, rounds))?;
         self.clear(Rival::C)?;
-        let own = self.under_a_trickle(|| openings_of_oxdp(&self.pair.interface()?, rounds))?;
+        let own = self.under_a_trickle(|| self.openings_of_oxdp(rounds))?;
         for (rival, all) in [(Rival::C, theirs), (Rival::Oxdp, own)] {
             for took in all.into_iter().skip(1) {
                 figures.add_opening(rival, Opened::Socket, took);
