@@ -126,7 +126,7 @@ fn send_until(pair: &Pair, done: &AtomicBool) -> Result<u64> {
     Ok(sent)
 }
 
-/// What processes of C libxdp's did.
+/// What a process of C libxdp's did.
 #[derive(Default)]
 struct Theirs {
     changes: usize,
@@ -137,6 +137,7 @@ struct Theirs {
     given_up: Vec<u32>,
 }
 
+/// One process of C libxdp's.
 fn their_changes(library: &str, pair: &Pair, seed: usize) -> Result<Theirs> {
     let mut peer = Peer::start(library, &pair.near.name)?;
     let object = object("packet_counter.o");

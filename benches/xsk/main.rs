@@ -2,7 +2,8 @@
 //! on a veth pair, what a packet takes of a processor, and how soon the first packet comes.
 //!
 //! `benches/run xsk` builds all and runs it. What is compared runs in turns; told are medians. Our programs are the
-//! examples `xsk_drop`, `xsk_tx` and `xsk_l2fwd`; the others (`twin.c`, `../xsk-rs`) do the same by their libraries. All
+//! examples `xsk_drop`, `xsk_tx` and `xsk_l2fwd`; the others (`twin.c`, `../xsk-rs`) do the same by their libraries, but do not
+//! nap before they poll (examples/support/wait.rs), nor ask for a larger TX budget. All
 //! have a processor to themselves, and packets come from `xdp_flood` on another one, which also pays for what the kernel does
 //! to receive them.
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause */
 /*
  * What benches/xsk compares with: programs for C libxdp that do what examples/xsk_drop, xsk_tx and xsk_l2fwd do, with the
- * same sizes of rings and frames, the same flags, the same batches, and the same rules for when to call the kernel.
+ * same sizes of rings and frames, the same flags, the same batches, and the same rules for when to call the kernel. But those
+ * examples nap before they poll after a batch, and ask for a larger TX budget, which libxdp's xsk.h has no name for.
  *
  * twin drop|tx|l2fwd INTERFACE BATCH SECONDS COUNT [spin]
  * twin open INTERFACE COUNT

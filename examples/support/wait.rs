@@ -35,7 +35,8 @@ impl Sleeper {
         self.since = self.since.saturating_add(packets);
     }
 
-    /// Until a packet has come, or for a short time. It is also the call that lets the kernel work on the rings.
+    /// Until a packet has come, or for a short time. Unless it naps, it is also the call that lets the kernel work on the
+    /// rings.
     pub(crate) fn sleep(&mut self, socket: impl AsFd, under_way: bool) -> Result<()> {
         if std::mem::take(&mut self.since) >= self.batch {
             std::thread::sleep(NAP);

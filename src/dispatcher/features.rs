@@ -129,7 +129,7 @@ impl Features {
 const PROBE: &str = "probe";
 
 /// Why chains cannot be made on this kernel, if they cannot; only that is probed, once in a process. The other features
-/// take ten times as long, most of it for a network namespace.
+/// need a network namespace, which takes longer than all of this.
 pub(super) fn no_chains() -> Result<Option<&'static str>> {
     let chain = Chain::get(&Kernel::default())?;
     Ok(refused(&chain.freplace, &chain.reattach))

@@ -66,15 +66,15 @@ impl Drop for Mapping {
 impl Kernel {
     /// Maps `length` bytes, all pages at once, readable and writable.
     pub(crate) fn map(&self, length: usize, backing: Backing<'_>) -> io::Result<Mapping> {
-        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let (private, now) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::MAP_POPULATE);
         let mapping = match backing {
-            Backing::Anonymous(Pages::Ordinary) => self.map_now(length, private, -1, 0),
+            Backing::Anonymous(Pages::Ordinary) => self.map_with(length, private | now, -1, 0),
             Backing::Anonymous(Pages::Transparent) => self.map_transparent(length, private),
             Backing::Anonymous(Pages::Pool) => {
-                self.map_now(length, private | libc::MAP_HUGETLB, -1, 0)
+                self.map_with(length, private | now | libc::MAP_HUGETLB, -1, 0)
             }
             Backing::Shared(file, offset) => {
-                self.map_now(length, libc::MAP_SHARED, file.as_raw_fd(), offset)
+                self.map_with(length, libc::MAP_SHARED | now, file.as_raw_fd(), offset)
             }
         }?;
         if matches!(backing, Backing::Anonymous(_)) {
@@ -93,20 +93,10 @@ impl Kernel {
             Ok(()) => Ok(mapping),
             // Before kernel 5.14.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                self.map_now(length, flags, -1, 0)
+                self.map_with(length, flags | libc::MAP_POPULATE, -1, 0)
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn map_now(
-        &self,
-        length: usize,
-        flags: libc::c_int,
-        fd: libc::c_int,
-        offset: libc::off_t,
-    ) -> io::Result<Mapping> {
-        self.map_with(length, flags | libc::MAP_POPULATE, fd, offset)
     }
 
     fn map_with(
