@@ -33,7 +33,8 @@ impl fmt::Display for Case {
 #[derive(Debug)]
 pub(crate) struct Figures {
     cases: Vec<Case>,
-    measured: Vec<(Case, Rival, Measured)>,
+    /// With the number of the round.
+    measured: Vec<(Case, Rival, usize, Measured)>,
     openings: Vec<(Rival, Opened, Duration)>,
 }
 
@@ -59,8 +60,8 @@ impl Figures {
         self.cases.clone()
     }
 
-    pub(crate) fn add(&mut self, case: Case, rival: Rival, measured: Measured) {
-        self.measured.push((case, rival, measured));
+    pub(crate) fn add(&mut self, case: Case, rival: Rival, round: usize, measured: Measured) {
+        self.measured.push((case, rival, round, measured));
     }
 
     pub(crate) fn add_opening(&mut self, rival: Rival, opened: Opened, took: Duration) {
@@ -68,8 +69,19 @@ impl Figures {
     }
 
     fn median(&self, case: Case, rival: Rival, of: fn(&Measured) -> f64) -> Option<f64> {
-        let own = self.measured.iter().filter(|(c, r, _)| (*c, *r) == (case, rival));
-        median(own.map(|(_, _, measured)| of(measured)).collect())
+        let own = self.measured.iter().filter(|(c, r, ..)| (*c, *r) == (case, rival));
+        median(own.map(|(.., measured)| of(measured)).collect())
+    }
+
+    /// To C, in one round each.
+    fn ratio(&self, case: Case, rival: Rival, of: fn(&Measured) -> f64) -> Option<Ratio> {
+        let all = self.measured.iter().filter(|(c, r, ..)| (*c, *r) == (case, rival));
+        let ratios = all.filter_map(|(_, _, round, measured)| {
+            let mut theirs = self.measured.iter().filter(|(c, ..)| *c == case);
+            let theirs = theirs.find(|(_, r, n, _)| (*r, n) == (Rival::C, round))?;
+            Some(of(measured) / of(&theirs.3)).filter(|ratio| ratio.is_finite())
+        });
+        Ratio::of(ratios.collect())
     }
 
     fn opening(&self, rival: Rival, opened: Opened) -> Option<f64> {
@@ -114,7 +126,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:>22} {:>12} {:>14} {:>8} {:>14} {:>8}",
+            "{:>16} {:>10} {:>10} {:>18} {:>10} {:>18}",
             "", "", "packets/s", "to C", "ns of CPU", "to C"
         )?;
         for case in &self.cases {
@@ -122,12 +134,12 @@ impl fmt::Display for Figures {
                 let get = |rival, of| self.median(*case, rival, of);
                 let Some(rate) = get(rival, |m| m.rate) else { continue };
                 let cpu = get(rival, |m| m.cpu).filter(|cpu| cpu.is_finite());
-                let faster = get(Rival::C, |m| m.rate).map(|theirs| rate / theirs);
-                let cheaper = get(Rival::C, |m| m.cpu).zip(cpu).map(|(theirs, cpu)| cpu / theirs);
+                let to_c = |of| self.ratio(*case, rival, of).map_or("-".into(), |r| r.to_string());
+                let (faster, cheaper) = (to_c(|m| m.rate), to_c(|m| m.cpu));
                 let name = rival.name();
-                write!(f, "{case:>22} {name:>12} {rate:>14.0} {:>8}", two(faster))?;
                 let cpu = cpu.map_or("-".into(), |cpu| format!("{cpu:.0}"));
-                writeln!(f, " {cpu:>14} {:>8}", two(cheaper))?;
+                write!(f, "{case:>16} {name:>10} {rate:>10.0} {faster:>18}")?;
+                writeln!(f, " {cpu:>10} {cheaper:>18}")?;
             }
         }
         writeln!(f, "from the start to the first packet, ms")?;
@@ -135,7 +147,7 @@ impl fmt::Display for Figures {
             for rival in RIVALS {
                 let Some(took) = self.opening(rival, opened) else { continue };
                 let ratio = self.opening(Rival::C, opened).map(|theirs| took / theirs);
-                writeln!(f, "{opened:>22} {:>12} {took:>14.1} {:>8}", rival.name(), two(ratio))?;
+                writeln!(f, "{opened:>16} {:>10} {took:>10.1} {:>18}", rival.name(), two(ratio))?;
             }
         }
         Ok(())
@@ -148,6 +160,37 @@ impl fmt::Display for Opened {
             Self::Process => "a program",
             Self::Socket => "one more socket",
         })
+    }
+}
+
+/// The median of some, and between which of them it is with 95 % confidence: those so far from the middle of the sorted list
+/// that fewer than one coin of 40 falls that often on one side.
+#[derive(Clone, Copy, Debug)]
+struct Ratio {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Ratio {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "small and not negative"
+    )]
+    fn of(mut all: Vec<f64>) -> Option<Self> {
+        all.sort_by(f64::total_cmp);
+        let count = all.len() as f64;
+        let below = ((count - 1.96 * count.sqrt()) / 2.0).max(0.0) as usize;
+        let median = *all.get(all.len() / 2)?;
+        Some(Self { median, least: *all.get(below)?, most: *all.get(all.len() - 1 - below)? })
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} ({:.2}-{:.2})", self.median, self.least, self.most)
     }
 }
 

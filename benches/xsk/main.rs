@@ -2,10 +2,12 @@
 //! on a veth pair, what a packet takes of a processor, and how soon the first packet comes.
 //!
 //! `benches/run xsk` builds all and runs it. What is compared runs in turns; told are medians. Our programs are the
-//! examples `xsk_drop`, `xsk_tx` and `xsk_l2fwd`; the others (`twin.c`, `../xsk-rs`) do the same by their libraries, but do not
-//! nap before they poll (examples/support/wait.rs), nor ask for a larger TX budget. All
-//! have a processor to themselves, and packets come from `xdp_flood` on another one, which also pays for what the kernel does
+//! examples `xsk_drop`, `xsk_tx` and `xsk_l2fwd`; the others (`twin.c`, `../xsk-rs`) do the same by their libraries. All have
+//! a processor to themselves, and packets come from `xdp_flood` on another one, which also pays for what the kernel does
 //! to receive them.
+//!
+//! A machine is not as fast in one minute as in the next: a ratio is of two runs within a round, told is the median of all
+//! rounds, and between which values it is with 95 % confidence.
 
 #![allow(clippy::print_stdout, reason = "a benchmark's job is to print")]
 
@@ -19,10 +21,11 @@ mod support;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use figures::{Case, Figures, Opened};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
+use nix::unistd::Pid;
 use oxdp::xsk::{BindMode, Prefill, Socket, Umem};
 use oxdp::{Interface, Mode, Netns, Occupant, Policy, Xdp};
-use rivals::{Flood, Measured, Rival, Rivals};
+use rivals::{Flood, Measured, Processor, Rival, Rivals};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -37,13 +40,13 @@ struct Options {
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Case>,
     /// How often each is measured.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 31)]
     rounds: usize,
     /// For how long each time, in seconds.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 1)]
     seconds: u32,
     /// How often each is opened.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 31)]
     openings: usize,
     /// Look at the rings all the time, where otherwise the programs sleep when nothing comes.
     #[arg(long)]
@@ -122,7 +125,7 @@ impl Lab {
     fn measure(&self, case: Case, round: usize, figures: &mut Figures) -> Result<()> {
         let (rivals, seconds) = (&self.rivals, self.seconds);
         if case == Case::Kernel {
-            figures.add(case, Rival::Kernel, self.kernel()?);
+            figures.add(case, Rival::Kernel, round, self.kernel()?);
             return Ok(());
         }
         for rival in rivals.from(round) {
@@ -137,7 +140,7 @@ impl Lab {
                 self.clear(rival)?;
                 measured
             })?;
-            figures.add(case, rival, measured);
+            figures.add(case, rival, round, measured);
         }
         Ok(())
     }
@@ -153,16 +156,35 @@ impl Lab {
         measured
     }
 
-    /// In the interface's own namespace, as twin is.
+    /// In the interface's own namespace and on the same processor, as twin is.
     fn openings_of_oxdp(&self, rounds: usize) -> Result<Vec<Duration>> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Result<Vec<Duration>> {
                 let name = &self.pair.near.name;
                 setns(File::open(format!("/run/netns/{name}"))?, CloneFlags::CLONE_NEWNET)?;
+                let mut processors = CpuSet::new();
+                processors.set(Processor::Last.number())?;
+                sched_setaffinity(Pid::from_raw(0), &processors)?;
                 openings_of_oxdp(&Interface::by_name(&Netns::current()?, UPLINK)?, rounds)
             });
             thread.join().map_err(|_| anyhow::anyhow!("a thread has panicked"))?
         })
+    }
+
+    /// What nobody can do without: a program that is loaded is put on the interface, for which the kernel waits until no
+    /// processor runs what was there before.
+    fn attachments(&self, rounds: usize) -> Result<Vec<Duration>> {
+        let near = self.pair.interface()?;
+        let mut drop = program("xdp_drop.o")?;
+        let mut all = Vec::new();
+        for _ in 0..rounds {
+            let start = Instant::now();
+            self.xdp.attach(&near, &mut drop, Mode::Native)?;
+            all.push(start.elapsed());
+            self.xdp.detach(&near, id(&drop))?;
+            std::thread::sleep(REST);
+        }
+        Ok(all)
     }
 
     /// Takes off what somebody has left on the interface.
@@ -220,7 +242,8 @@ impl Lab {
         let theirs = self.under_a_trickle(|| self.rivals.openings_of_c(&self.pair, rounds))?;
         self.clear(Rival::C)?;
         let own = self.under_a_trickle(|| self.openings_of_oxdp(rounds))?;
-        for (rival, all) in [(Rival::C, theirs), (Rival::Oxdp, own)] {
+        let bare = self.under_a_trickle(|| self.attachments(rounds))?;
+        for (rival, all) in [(Rival::C, theirs), (Rival::Oxdp, own), (Rival::Kernel, bare)] {
             for took in all.into_iter().skip(1) {
                 figures.add_opening(rival, Opened::Socket, took);
             }

@@ -149,21 +149,29 @@ fn compile(to: &Path) -> Result<()> {
 }
 
 #[derive(Clone, Copy)]
-enum Processor {
+pub(crate) enum Processor {
     First,
     Last,
 }
 
+impl Processor {
+    pub(crate) fn number(self) -> usize {
+        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self {
+            Self::First => 0,
+            Self::Last => count - 1,
+        }
+    }
+}
+
 /// A program in a namespace, on a processor of its own where there are two.
 fn at(netns: &str, processor: Processor, program: &Path) -> Command {
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let number = match processor {
-        Processor::First => 0,
-        Processor::Last => count - 1,
-    };
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{netns}"));
-    command.args(["taskset", "-c", &number.to_string()]).arg(program).stdin(Stdio::null());
+    command
+        .args(["taskset", "-c", &processor.number().to_string()])
+        .arg(program)
+        .stdin(Stdio::null());
     command
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause */
 /*
  * What benches/xsk compares with: programs for C libxdp that do what examples/xsk_drop, xsk_tx and xsk_l2fwd do, with the
- * same sizes of rings and frames, the same flags, the same batches, and the same rules for when to call the kernel. But those
- * examples nap before they poll after a batch, and ask for a larger TX budget, which libxdp's xsk.h has no name for.
+ * same sizes of rings and frames, the same flags, the same batches, the same budget to send, and the same rules for when to
+ * call the kernel and when to sleep.
  *
  * twin drop|tx|l2fwd INTERFACE BATCH SECONDS COUNT [spin]
  * twin open INTERFACE COUNT
@@ -28,6 +28,12 @@
 #include <xdp/xsk.h>
 
 enum { RING = 2048, FRAMES = 2 * RING, FRAME_SIZE = 4096, PACKET = 64, REST_US = 200000 };
+/* Packets that one call sends at most, and for how long it is slept after a batch; examples/support has the same. */
+enum { BUDGET = 256, NAP_US = 150 };
+
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9 /* kernel 6.17 */
+#endif
 
 struct twin {
 	struct xsk_ring_prod fill, tx;
@@ -40,6 +46,8 @@ struct twin {
 	/* Frames to send that are not under way; how many are. */
 	__u64 idle[FRAMES];
 	__u32 idle_count, under_way;
+	/* Packets since it slept. */
+	__u32 since;
 	__u64 packets, bytes, limit;
 	double opened, first;
 	/* What opening took of the processor. */
@@ -128,6 +136,9 @@ static void open_socket(struct twin *twin, const char *interface, bool receives,
 
 	if (error)
 		die("xsk_socket__create", error);
+	/* xsk.h has no name for it. An older kernel refuses it. */
+	if (sends)
+		setsockopt(xsk_socket__fd(twin->socket), SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &(int){ BUDGET }, sizeof(int));
 }
 
 static void wake_tx(struct twin *twin)
@@ -154,20 +165,32 @@ static void wait_for(struct twin *twin, short events, int milliseconds)
 		die("poll", errno);
 }
 
+/* Until something comes, or a moment if a batch has. */
+static void sleep_some(struct twin *twin, int milliseconds)
+{
+	__u32 since = twin->since;
+
+	twin->since = 0;
+	if (since >= twin->batch)
+		usleep(NAP_US);
+	else
+		wait_for(twin, POLLIN, milliseconds);
+}
+
 static void drop_some(struct twin *twin)
 {
-	__u32 from = 0, to = 0, got;
+	__u32 room = xsk_prod_nb_free(&twin->fill, twin->batch), from = 0, to = 0, got;
 	__u64 bytes = 0;
 
-	got = xsk_ring_cons__peek(&twin->rx, twin->batch, &from);
+	/* There are as many slots as frames, but the kernel tells of packets before it frees their slots. */
+	got = xsk_ring_cons__peek(&twin->rx, room < twin->batch ? room : twin->batch, &from);
 	if (!got) {
 		if (twin->spin)
 			wake_fill(twin);
 		else
-			wait_for(twin, POLLIN, 100);
+			sleep_some(twin, 100);
 		return;
 	}
-	/* There is always room: the ring has as many slots as there are frames. */
 	if (xsk_ring_prod__reserve(&twin->fill, got, &to) != got)
 		die("xsk_ring_prod__reserve", ENOSPC);
 	for (__u32 i = 0; i < got; i++) {
@@ -178,6 +201,7 @@ static void drop_some(struct twin *twin)
 	}
 	xsk_ring_prod__submit(&twin->fill, got);
 	xsk_ring_cons__release(&twin->rx, got);
+	twin->since += got;
 	count(twin, got, bytes);
 }
 
@@ -265,6 +289,7 @@ static __u32 send_back(struct twin *twin)
 	xsk_ring_prod__submit(&twin->tx, got);
 	xsk_ring_cons__release(&twin->rx, got);
 	twin->under_way += got;
+	twin->since += got;
 	count(twin, got, bytes);
 	return got;
 }
@@ -282,7 +307,7 @@ static void forward_some(struct twin *twin)
 	if (twin->spin)
 		wake_fill(twin);
 	else
-		wait_for(twin, POLLIN, twin->under_way ? 1 : 100);
+		sleep_some(twin, twin->under_way ? 1 : 100);
 }
 
 /* An Ethernet, IPv4 and UDP header from 198.18.0.1 to 198.18.0.2, port 9, as examples/xsk_tx has them. */

@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -16,6 +17,11 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 const RING: u32 = 2048;
 const FRAMES: u32 = 2 * RING;
 const PACKET: usize = 64;
+/// Packets that one call sends at most, and for how long it is slept after a batch, as twin.c has them.
+const BUDGET: libc::c_int = 256;
+const NAP: Duration = Duration::from_micros(150);
+/// `XDP_MAX_TX_SKB_BUDGET`, since kernel 6.17.
+const MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// From 198.18.0.1 to 198.18.0.2, port 9.
 const HEADERS: [u8; 42] = [
     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 50, 0, 0, 0x40, 0, 64,
@@ -33,6 +39,8 @@ struct Twin {
     /// To send, and not under way.
     idle: Vec<FrameDesc>,
     under_way: usize,
+    /// Packets since it slept.
+    since: usize,
     spin: bool,
     packets: u64,
     bytes: u64,
@@ -96,6 +104,9 @@ impl Twin {
         let (tx, rx, rings) =
             unsafe { Socket::new(config.build(), &umem, &interface.parse()?, 0) }?;
         let (mut fill, completion) = rings.context("rings")?;
+        if mode != "drop" {
+            set_budget(tx.fd().as_raw_fd());
+        }
         if sends_only {
             write_all(&umem, &mut frames);
         } else {
@@ -112,6 +123,7 @@ impl Twin {
             frames: vec![FrameDesc::default(); batch],
             idle: frames,
             under_way: 0,
+            since: 0,
             spin: false,
             packets: 0,
             bytes: 0,
@@ -140,15 +152,21 @@ impl Twin {
         }
         let frames = &self.frames[..got];
         let bytes = frames.iter().map(|frame| frame.lengths().data() as u64).sum();
+        // There are as many slots as frames, but the kernel tells of packets before it frees their slots.
         // SAFETY: as above.
-        unsafe { self.fill.produce(frames) };
+        while unsafe { self.fill.produce(frames) } == 0 {}
+        self.since += got;
         self.count(got, bytes);
         Ok(())
     }
 
     fn wait(&mut self, milliseconds: i32) -> Result<()> {
         if !self.spin {
-            self.rx.poll(milliseconds)?;
+            if std::mem::take(&mut self.since) >= self.frames.len() {
+                std::thread::sleep(NAP);
+            } else {
+                self.rx.poll(milliseconds)?;
+            }
         } else if self.fill.needs_wakeup() {
             self.fill.wakeup(self.rx.fd_mut(), 0)?;
         }
@@ -203,6 +221,7 @@ impl Twin {
         // SAFETY: as above.
         unsafe { self.tx.produce(&self.frames[..got]) };
         self.under_way += got;
+        self.since += got;
         self.count(got, bytes);
         if self.under_way > 0 && self.tx.needs_wakeup() {
             self.tx.wakeup()?;
@@ -226,6 +245,14 @@ impl Twin {
         }
         Ok(())
     }
+}
+
+/// An older kernel refuses it.
+fn set_budget(fd: RawFd) {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let budget: *const libc::c_int = &BUDGET;
+    // SAFETY: the option takes an int, which is there.
+    unsafe { libc::setsockopt(fd, libc::SOL_XDP, MAX_TX_SKB_BUDGET, budget.cast(), length) };
 }
 
 fn write_all(umem: &Umem, frames: &mut [FrameDesc]) {
