@@ -47,6 +47,14 @@ impl Mapping {
         self.length
     }
 
+    /// Brings in all pages now; not before kernel 5.14, where they come when they are touched.
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        match self.advise(libc::MADV_POPULATE_WRITE) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            other => other,
+        }
+    }
+
     fn advise(&self, advice: libc::c_int) -> io::Result<()> {
         // SAFETY: the range is the mapping's own, and the advice leaves what is in it.
         match unsafe { libc::madvise(self.base.as_ptr().cast(), self.length, advice) } {
@@ -64,11 +72,12 @@ impl Drop for Mapping {
 }
 
 impl Kernel {
-    /// Maps `length` bytes, all pages at once, readable and writable.
+    /// Maps `length` bytes, readable and writable. All pages are there at once but ordinary ones of anonymous memory, which
+    /// come when they are touched, or registered.
     pub(crate) fn map(&self, length: usize, backing: Backing<'_>) -> io::Result<Mapping> {
         let (private, now) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::MAP_POPULATE);
         let mapping = match backing {
-            Backing::Anonymous(Pages::Ordinary) => self.map_with(length, private | now, -1, 0),
+            Backing::Anonymous(Pages::Ordinary) => self.map_with(length, private, -1, 0),
             Backing::Anonymous(Pages::Transparent) => self.map_transparent(length, private),
             Backing::Anonymous(Pages::Pool) => {
                 self.map_with(length, private | now | libc::MAP_HUGETLB, -1, 0)

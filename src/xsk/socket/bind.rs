@@ -54,7 +54,6 @@ pub(super) fn bind<K: Kind>(
     }
     let kernel = Kernel::default();
     check_age(&kernel, umem, &wishes)?;
-    let program = join(interface, &wishes)?;
     let fd = match wishes.descriptor.take() {
         Some(given) => given,
         None => open(&kernel, interface)?,
@@ -68,10 +67,14 @@ pub(super) fn bind<K: Kind>(
     configure(&core, &wishes)?;
     let frames = prefill(umem, &mut fill, &wishes)?;
     let prefilled = u32::try_from(frames.len()).unwrap_or(u32::MAX);
-    if let Err(error) = attach(&core, umem, interface, queue, wishes.bind_retry) {
-        fill.never_bound(frames);
-        return Err(error);
-    }
+    let place = Place { umem, interface, queue };
+    let program = match attach(&core, &place, &wishes) {
+        Ok(program) => program,
+        Err(error) => {
+            fill.never_bound(frames);
+            return Err(error);
+        }
+    };
     let mut socket = bound(core, umem, interface, queue, &wishes, prefilled)?;
     if let Some(program) = &program {
         program.insert(queue, socket.as_fd())?;
@@ -206,33 +209,76 @@ fn prefill<K: Kind>(umem: &Umem<K>, fill: &mut FillRing<K>, wishes: &Wishes) -> 
     Ok(frames)
 }
 
-/// Binds through a socket that has this memory registered with the same settings, if there is one; else registers it.
+/// What a socket is bound to.
+struct Place<'a, K: Kind> {
+    umem: &'a Umem<K>,
+    interface: &'a Interface,
+    queue: u32,
+}
+
+impl<K: Kind> std::fmt::Display for Place<'_, K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "queue {} of {}", self.queue, self.interface)
+    }
+}
+
+/// Binds through a socket that has this memory registered with the same settings, if there is one; else registers it. The
+/// default program is joined first, so that no queue is taken where there can be no program.
 fn attach<K: Kind>(
     core: &Arc<SocketCore>,
-    umem: &Umem<K>,
-    interface: &Interface,
-    queue: u32,
-    patience: Duration,
-) -> Result<()> {
-    let object = || format!("queue {queue} of {interface}");
-    if let Some(first) = registered(umem, core.settings) {
-        let address = sharing(interface, queue, &first)?;
-        match bind_patiently(core, &address, patience) {
-            Ok(()) => return Ok(()),
+    place: &Place<'_, K>,
+    wishes: &Wishes,
+) -> Result<Option<DefaultProgram>> {
+    let first = registered(place.umem, core.settings);
+    let (program, registration) = if first.is_some() {
+        (join(place.interface, wishes), None)
+    } else {
+        join_and_register(core, place, wishes)
+    };
+    let program = program?;
+    if let Some(first) = first {
+        let address = sharing(place.interface, place.queue, &first)?;
+        match bind_patiently(core, &address, wishes.bind_retry) {
+            Ok(()) => return Ok(program),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                return Err(Error::new("bind to", object(), refused(error, core)));
+                return Err(Error::new("bind to", place, refused(error, core)));
             }
             // This one registers the memory itself, for what the devices do not agree on.
-            Err(error) => log::debug!(target: "oxdp::xsk", "{} cannot share: {error}", object()),
+            Err(error) => log::debug!(target: "oxdp::xsk", "{place} cannot share: {error}"),
         }
     }
-    register(core, umem)
-        .map_err(|error| unregistered(error, umem))
-        .during("register a UMEM for", object())?;
-    let address = Address::new(core.settings.flags, interface.index(), queue);
-    bind_patiently(core, &address, patience)
+    registration
+        .unwrap_or_else(|| register(core, place.umem))
+        .map_err(|error| unregistered(error, place.umem))
+        .during("register a UMEM for", place)?;
+    let address = Address::new(core.settings.flags, place.interface.index(), place.queue);
+    bind_patiently(core, &address, wishes.bind_retry)
         .map_err(|error| refused(error, core))
-        .during("bind to", object())
+        .during("bind to", place)?;
+    Ok(program)
+}
+
+/// Attaching a program waits until no processor runs what was there before (`bpf_dispatcher_change_prog` in
+/// kernel/bpf/dispatcher.c), and a registration brings in all pages of the memory: so the one is done while the other waits.
+fn join_and_register<K: Kind>(
+    core: &SocketCore,
+    place: &Place<'_, K>,
+    wishes: &Wishes,
+) -> (Result<Option<DefaultProgram>>, Option<io::Result<()>>) {
+    if wishes.program.is_none() {
+        return (Ok(None), None);
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("oxdp-attach".into());
+        let Ok(program) = thread.spawn_scoped(scope, || join(place.interface, wishes)) else {
+            return (join(place.interface, wishes), None);
+        };
+        // Where both have one processor, the other goes first: it will sleep.
+        std::thread::yield_now();
+        let registration = register(core, place.umem);
+        let program = program.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (program, Some(registration))
+    })
 }
 
 fn sharing(interface: &Interface, queue: u32, first: &SocketCore) -> Result<Address> {

@@ -43,6 +43,8 @@ impl Memory {
             Self::Own { mapping, pages } => {
                 let backing = Backing::Anonymous(*pages);
                 let mapping = Kernel::default().map(mapping.length(), backing)?;
+                // Sockets are opened over it again, and fast.
+                mapping.populate()?;
                 Ok(Some(Self::Own { mapping, pages: *pages }))
             }
             Self::File(_) => Ok(None),
