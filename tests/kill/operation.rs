@@ -4,12 +4,16 @@ use super::support::traffic::BLOCKED;
 use super::support::{counter, filter, program};
 use super::{NETNS, OPERATION, Original};
 use anyhow::{Context, Result, bail};
-use oxdp::{AttachBy, EmptyDispatcher, Interface, Mode, Program, Xdp};
+use oxdp::{
+    AttachBy, DefaultProgram, EmptyDispatcher, Interface, Mode, Program, ProgramOptions, Xdp,
+};
 use std::process::Command;
 
 pub(super) const FILTER: &str = "udp_filter";
 pub(super) const COUNTER: &str = "packet_counter";
 const OTHER: &str = "frags_pass_with_a_long_name";
+/// That of AF_XDP sockets.
+const DEFAULT: &str = "xsk_def_prog";
 /// In place of a program whose pins are lost.
 pub(super) const LOST: &str = "-";
 
@@ -21,6 +25,8 @@ pub(super) struct Operation {
     pub(super) before: &'static [&'static str],
     /// The same, after it.
     pub(super) after: &'static [&'static str],
+    /// The same, in the midst of it, if it passes through a chain that a recovery takes back.
+    pub(super) passing: &'static [&'static str],
     change: Change,
     /// Whether it is a recovery: it is not for the next recovery to keep what it found.
     pub(super) mends: bool,
@@ -29,7 +35,7 @@ pub(super) struct Operation {
 /// What is done, with the ids of the programs in the chain and one that is in none.
 type Change = fn(&Xdp, &Interface, &[u32], &mut Program) -> Result<()>;
 
-pub(super) const OPERATIONS: [Operation; 9] = [
+pub(super) const OPERATIONS: [Operation; 11] = [
     change("attach to an empty interface", &[], &[FILTER], add),
     change("add to a chain of one", &[FILTER], &[FILTER, COUNTER], add),
     change("replace one of two", &[FILTER, COUNTER], &[FILTER, OTHER], replace),
@@ -38,6 +44,14 @@ pub(super) const OPERATIONS: [Operation; 9] = [
     on_a_link("attach by a link", &[], &[FILTER], add),
     on_a_link("add to a chain of one on a link", &[FILTER], &[FILTER, COUNTER], add),
     on_a_link("take everything off a link", &[FILTER, COUNTER], &[], remove_all),
+    Operation {
+        passing: &[DEFAULT],
+        ..change("join the default program and leave", &[], &[], sit)
+    },
+    Operation {
+        passing: &[FILTER, DEFAULT],
+        ..change("join the default program and leave, in a chain", &[FILTER], &[FILTER], sit)
+    },
     Operation { mends: true, ..change("recover", &[FILTER, LOST], &[FILTER], recover_all) },
 ];
 
@@ -47,7 +61,7 @@ const fn change(
     after: &'static [&'static str],
     change: Change,
 ) -> Operation {
-    Operation { name, by: AttachBy::Netlink, before, after, change, mends: false }
+    Operation { name, by: AttachBy::Netlink, before, after, passing: &[], change, mends: false }
 }
 
 const fn on_a_link(
@@ -76,6 +90,12 @@ fn remove(xdp: &Xdp, interface: &Interface, old: &[u32], _: &mut Program) -> Res
 
 fn remove_all(xdp: &Xdp, interface: &Interface, _: &[u32], _: &mut Program) -> Result<()> {
     xdp.detach_all(interface)?;
+    Ok(())
+}
+
+fn sit(xdp: &Xdp, interface: &Interface, _: &[u32], _: &mut Program) -> Result<()> {
+    let options = ProgramOptions { mode: Mode::Native, ..ProgramOptions::default() };
+    DefaultProgram::join(xdp, interface, &options)?.leave()?;
     Ok(())
 }
 

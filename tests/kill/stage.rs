@@ -45,6 +45,7 @@ pub(super) struct Tally {
     /// Which chain ran after it.
     old: usize,
     new: usize,
+    passing: usize,
     /// How often nothing was left behind; and if something was, how often a recovery cleaned it, and how often the next
     /// attach worked on it.
     without_trace: usize,
@@ -68,6 +69,7 @@ impl Row for Tally {
             ("killed", self.killed),
             ("old", self.old),
             ("new", self.new),
+            ("passing", self.passing),
             ("no trace", self.without_trace),
             ("recovered", self.by_recovery),
             ("next attach", self.by_attach),
@@ -101,6 +103,8 @@ impl State {
 enum Fate {
     Old,
     New,
+    /// That of the midst of an operation, which a recovery takes back.
+    Passing,
 }
 
 /// What comes first after a death.
@@ -148,6 +152,8 @@ impl<'a> Stage<'a> {
             let place = || format!("killed in place of call {index} of {}, {call}", calls.len());
             self.kill_at(call, nth).with_context(place)?;
         }
+        let has_passed = self.operation.passing.is_empty() || self.tally.passing > 0;
+        ensure!(has_passed, "never was there {:?}", self.operation.passing);
         if self.before.is_some() { self.take_down() } else { Ok(()) }
     }
 
@@ -172,6 +178,7 @@ impl<'a> Stage<'a> {
         match fate {
             Fate::Old => self.tally.old += 1,
             Fate::New => self.tally.new += 1,
+            Fate::Passing => self.tally.passing += 1,
         }
         if !left_a_trace {
             self.tally.without_trace += 1;
@@ -294,6 +301,9 @@ impl<'a> Stage<'a> {
         if programs == self.operation.after {
             return Ok(Fate::New);
         }
+        if !self.operation.passing.is_empty() && programs == self.operation.passing {
+            return Ok(Fate::Passing);
+        }
         ensure!(
             programs == self.operation.before,
             "neither the old nor the new chain: {occupant:?}"
@@ -331,8 +341,9 @@ impl<'a> Stage<'a> {
     fn recovers(&self, fate: Fate) -> Result<()> {
         let before = self.occupant()?;
         recover(&self.xdp)?;
-        let (after, fate) = (self.occupant()?, if self.operation.mends { Fate::New } else { fate });
-        ensure!(self.operation.mends || after == before, "recovery made {after:?} of {before:?}");
+        let mends = self.operation.mends || fate == Fate::Passing;
+        let (after, fate) = (self.occupant()?, if mends { Fate::New } else { fate });
+        ensure!(mends || after == before, "recovery made {after:?} of {before:?}");
         ensure!(self.fate(&after)? == fate, "recovered: {after:?}");
         self.is_clean(fate)
     }
@@ -351,7 +362,7 @@ impl<'a> Stage<'a> {
         expected.sort();
         expected.dedup();
         ensure!(pins()? == expected, "pinned: {:?}, not {expected:?}", pins()?);
-        let size = self.sizes[fate as usize];
+        let size = self.sizes[usize::from(fate == Fate::New)];
         ensure!(
             soon(|| Ok(self.size()? == size))?,
             "{:?} in the kernel, not {size:?}",

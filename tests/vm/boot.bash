@@ -44,16 +44,22 @@ exec_qemu() {
 		machine=(-accel "tcg,thread=single" -cpu "max,la57=off,cx16=off")
 		cmdline+=' tsc=reliable'
 	fi
-	# A network card on a wire that leads nowhere, for tests of devices that outlive their namespace: what the kernel
-	# makes up itself dies with it. Without the ROM to boot from it, which is in another package.
-	local -a card=(-netdev "hubport,id=wire,hubid=0" -device "virtio-net-pci,netdev=wire,romfile=")
+	# Two network cards on one wire, for tests of devices that outlive their namespace, which what the kernel makes up itself
+	# does not, and of zero-copy. Without the ROM to boot from them, which is in another package. iommu_platform: the kernel
+	# maps what they read and write as for other devices, without which their driver knows no zero-copy.
+	local name
+	local -a cards=()
+	for name in near far; do
+		cards+=(-netdev "hubport,id=$name,hubid=0")
+		cards+=(-device "virtio-net-pci,netdev=$name,romfile=,disable-legacy=on,iommu_platform=on")
+	done
 	# pdeathsig: whatever ends this script, no VM outlives it.
 	exec setpriv --pdeathsig KILL qemu-system-x86_64 \
 		-nodefaults -no-user-config -no-reboot -display none -machine pc \
 		"${machine[@]}" -smp "${OXDP_VM_CPUS:-2}" -m "${OXDP_VM_MEMORY:-2G}" \
 		-kernel "$dir/vmlinuz" -initrd "$(initramfs_file "$kernel")" -append "$cmdline" \
 		-chardev "file,id=console,path=$(comma "$job/console")" -serial chardev:console \
-		"${card[@]}" \
+		"${cards[@]}" \
 		-virtfs "local,path=/,mount_tag=root,security_model=none,multidevs=remap,readonly=on" \
 		-virtfs "local,path=$(comma "$job"),mount_tag=job,security_model=none" \
 		-virtfs "local,path=$(comma "$target"),mount_tag=target,security_model=none,multidevs=remap" \

@@ -23,3 +23,4 @@ mod soak;
 mod statistics;
 mod threads;
 mod traffic;
+mod zero_copy;
