@@ -53,6 +53,8 @@ compile_error!("oxdp is for little-endian Linux: its BPF programs are prebuilt f
 #[cfg(test)]
 extern crate self as oxdp;
 
+#[cfg(feature = "capi")]
+mod capi;
 mod census;
 mod dispatcher;
 mod error;

@@ -16,7 +16,7 @@ use crate::pins::{Location, Patience, PinLayout, Store, layout_from_environment}
 use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
 use libbpf_sys::BPF_PROG_TYPE_EXT;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -310,18 +310,29 @@ impl Xdp {
     /// [`ErrorKind::NoInterface`] for the ingress; `EINTR` if a signal came; those of loading the program.
     #[doc(alias = "xdp_program__test_run")]
     pub fn test_run(&self, program: &mut Program, run: &TestRun<'_>) -> Result<TestRunOutcome> {
+        let name = program.name().to_owned();
+        self.with_target(program, |target| run.run(&self.kernel, target, name))?
+    }
+
+    /// Has something done with a program that packets can be given to: this one, which is loaded to run alone if it is not
+    /// loaded; or a dispatcher around it, if it is a component.
+    pub(crate) fn with_target<T>(
+        &self,
+        program: &mut Program,
+        work: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Result<T> {
         if program.info().is_none() {
             not_device_bound("test", program)?;
             program.load_alone(&self.kernel, 0)?;
         }
         if program.info().is_none_or(|info| info.kind != BPF_PROG_TYPE_EXT) {
-            return run.run(&self.kernel, program.fd()?, program.name());
+            return Ok(work(program.fd()?));
         }
         let (dispatcher, function) = self.dispatcher_around(program)?;
         let target = dispatcher.program.as_fd();
         let link = self.kernel.link_extension(program.fd()?, target, function.btf_id);
         let _link = link.during("link", program.name())?;
-        run.run(&self.kernel, target, program.name())
+        Ok(work(target))
     }
 
     /// Runs what is attached to an interface, a whole chain or a program without one, on a packet; in the interface's

@@ -144,6 +144,24 @@ pub(crate) enum Instead {
     Sized(u32),
 }
 
+/// For an object that libbpf loads: what it is to be called, so that its map of global variables has the name that was
+/// chosen. libbpf makes that of the object's, cut to eight bytes, and the section's.
+pub(super) fn object_name(choices: &[MapChoice]) -> Option<CString> {
+    choices.iter().find_map(|choice| match choice.instead {
+        Instead::Named(name) => CString::new(name.strip_suffix(choice.of)?).ok(),
+        _ => None,
+    })
+}
+
+/// For such an object: the other choices.
+pub(super) fn choose_maps(object: &mut Object, choices: &[MapChoice]) -> io::Result<()> {
+    choices.iter().try_for_each(|choice| match &choice.instead {
+        Instead::Existing(map) => object.reuse_map(choice.of, map.as_fd()),
+        Instead::Sized(entries) => object.resize_maps(choice.of, *entries),
+        Instead::Named(_) => Ok(()),
+    })
+}
+
 /// A program in the kernel, with its maps.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -299,11 +317,12 @@ pub(super) fn load_object(
         fd.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?.try_clone_to_owned()
     };
     let program = own(object.program_fd(name)).map_err(failed)?;
-    let maps = object.map_names().into_iter().map(|name| {
-        let map = own(object.map_fd(&name))?;
-        Ok((name, map))
+    let made = object.map_names().into_iter().filter_map(|name| {
+        // One that is not to be made has no descriptor.
+        let map = object.map_fd(&name)?.try_clone_to_owned();
+        Some(map.map(|map| (name, map)))
     });
-    let maps = maps.collect::<io::Result<_>>().map_err(failed)?;
+    let maps = made.collect::<io::Result<_>>().map_err(failed)?;
     let info = kernel.prog_info(program.as_fd()).map_err(failed)?;
     Ok(Loaded { program, info, maps, flags: target.flags() })
 }
@@ -424,7 +443,7 @@ pub(crate) fn fuzz(elf: &[u8]) {
     if super::check::check(elf).is_err() {
         return;
     }
-    let Ok(mut object) = kernel.object_open(elf) else { return };
+    let Ok(mut object) = kernel.object_open(elf, None) else { return };
     let programs = object.programs();
     let Some(first) = programs.iter().find(|program| program.section.starts_with("xdp")) else {
         return;

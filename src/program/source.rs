@@ -123,7 +123,7 @@ impl Program {
     fn open(elf: Arc<[u8]>, select: Select<'_>, label: &str) -> Result<Self> {
         check::check(&elf).map_err(ErrorKind::CorruptObject).during(OPEN, label)?;
         let kernel = Kernel::default();
-        let mut object = kernel.object_open(&elf).map_err(|error| corrupt(error, label))?;
+        let mut object = kernel.object_open(&elf, None).map_err(|error| corrupt(error, label))?;
         let opened = Opened::read(&mut object, select, label)?;
         // What refers to the kernel's symbols or configuration is for libbpf to resolve.
         let asks_kernel =
@@ -301,7 +301,7 @@ impl Program {
         Ok(())
     }
 
-    /// Says what some of the maps are, in place of what the object says; of an object that is linked here.
+    /// Says what some of the maps are, in place of what the object says; not of the caller's object.
     pub(crate) fn choose_maps(&mut self, choices: Vec<MapChoice>) {
         self.map_choices = choices;
     }
@@ -451,17 +451,18 @@ impl Program {
                     match image.load(kernel, &self.name, choices, target) {
                         Ok(loaded) => return Ok(Ok(loaded)),
                         Err(ImageError::Refused(error)) => return Ok(Err(error)),
-                        Err(ImageError::BtfRefused) if !self.map_choices.is_empty() => {
-                            return Ok(Err(io::Error::from_raw_os_error(libc::EINVAL).into()));
-                        }
                         Err(ImageError::BtfRefused) => {
                             log::debug!("{}: BTF newer than the kernel", self.name);
                         }
                     }
                 }
-                let mut object =
-                    kernel.object_open(elf).map_err(|error| corrupt(error, &self.name))?;
-                Ok(by_libbpf(&mut object))
+                let name = image::object_name(&self.map_choices);
+                let mut object = kernel
+                    .object_open(elf, name.as_deref())
+                    .map_err(|error| corrupt(error, &self.name))?;
+                Ok(image::choose_maps(&mut object, &self.map_choices)
+                    .map_err(LoadError::from)
+                    .and_then(|()| by_libbpf(&mut object)))
             }
             Source::Object(object) => {
                 let mut object = object.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,11 @@
 //! libbpf speaks through one print callback for the whole process. It is set once, to send every line to
 //! the `log` facade; what it said during a call that failed is kept for the error.
 
+#[cfg(not(feature = "capi"))]
+mod link;
+#[cfg(feature = "capi")]
+mod no_link;
+
 use super::Kernel;
 use libbpf_sys as bpf_sys;
 use std::cell::RefCell;
@@ -64,38 +69,18 @@ pub(crate) enum LoadAs<'a> {
     Xdp { flags: u32, ifindex: u32 },
 }
 
-/// Kinds of maps that need nothing but what their definition says.
-const PLAIN_MAPS: [bpf_sys::bpf_map_type; 12] = [
-    bpf_sys::BPF_MAP_TYPE_HASH,
-    bpf_sys::BPF_MAP_TYPE_ARRAY,
-    bpf_sys::BPF_MAP_TYPE_PERCPU_HASH,
-    bpf_sys::BPF_MAP_TYPE_PERCPU_ARRAY,
-    bpf_sys::BPF_MAP_TYPE_LRU_HASH,
-    bpf_sys::BPF_MAP_TYPE_LRU_PERCPU_HASH,
-    bpf_sys::BPF_MAP_TYPE_LPM_TRIE,
-    bpf_sys::BPF_MAP_TYPE_PROG_ARRAY,
-    bpf_sys::BPF_MAP_TYPE_DEVMAP,
-    bpf_sys::BPF_MAP_TYPE_DEVMAP_HASH,
-    bpf_sys::BPF_MAP_TYPE_CPUMAP,
-    bpf_sys::BPF_MAP_TYPE_XSKMAP,
-];
-
-/// Those among them that the kernel takes without BTF only.
-const UNTYPED_MAPS: [bpf_sys::bpf_map_type; 5] = [
-    bpf_sys::BPF_MAP_TYPE_PROG_ARRAY,
-    bpf_sys::BPF_MAP_TYPE_DEVMAP,
-    bpf_sys::BPF_MAP_TYPE_DEVMAP_HASH,
-    bpf_sys::BPF_MAP_TYPE_CPUMAP,
-    bpf_sys::BPF_MAP_TYPE_XSKMAP,
-];
-
-/// How many bytes of global variables an object may have that is linked here: they are held in memory twice. `.bss`
-/// takes no place in the file, so a small one could ask for any number.
-const MOST_VALUES: usize = 64 << 20;
-
-/// An opened object; closed when dropped, and with it every map and program that only it holds.
+/// An opened object. One of our own is closed when dropped, and with it every map and program that only it holds.
 #[derive(Debug)]
-pub(crate) struct Object(NonNull<bpf_sys::bpf_object>);
+pub(crate) struct Object(NonNull<bpf_sys::bpf_object>, Owner);
+
+/// Whose an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Us,
+    /// Of a caller in C, who goes on using it: all of it is loaded, as the caller has set it up.
+    #[cfg(feature = "capi")]
+    Caller,
+}
 
 // SAFETY: a bpf_object has no tie to the thread that opened it, and every use of it here goes through
 // `&self` for reading or `&mut self` for changing.
@@ -158,11 +143,14 @@ unsafe extern "C" fn print(
 
 /// Runs one libbpf call and keeps what it says.
 fn listen<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, ObjectError> {
-    static PRINT: Once = Once::new();
-    PRINT.call_once(|| {
-        // SAFETY: the callback is a function of this program, and lives as long as it.
-        unsafe { bpf_sys::libbpf_set_print(Some(print)) };
-    });
+    // In C's library it is the caller's libbpf, which prints as the caller wants it to.
+    if !cfg!(feature = "capi") {
+        static PRINT: Once = Once::new();
+        PRINT.call_once(|| {
+            // SAFETY: the callback is a function of this program, and lives as long as it.
+            unsafe { bpf_sys::libbpf_set_print(Some(print)) };
+        });
+    }
     SAID.set(Some(String::new()));
     let result = call();
     let said = SAID.take().unwrap_or_default();
@@ -208,10 +196,12 @@ impl Object {
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
-    /// The program called `name`, which from here on is the only one that a load touches.
+    /// The program called `name`, which from here on is the only one that a load touches, if the object is ours.
     fn choose(&mut self, name: &str) -> io::Result<NonNull<bpf_sys::bpf_program>> {
         let chosen = self.find(name)?;
-        for program in self.raw_programs() {
+        for program in
+            self.raw_programs().filter(|&program| self.1 == Owner::Us || program == chosen)
+        {
             // SAFETY: the program belongs to the open object.
             check(unsafe {
                 bpf_sys::bpf_program__set_autoload(program.as_ptr(), program == chosen)
@@ -289,6 +279,24 @@ impl Object {
         Ok(())
     }
 
+    /// Has the maps whose name ends in `suffix` made with room for so many entries. Before loading.
+    pub(crate) fn resize_maps(&mut self, suffix: &str, entries: u32) -> io::Result<()> {
+        for map in self.raw_maps().filter(|&map| map_name(map).ends_with(suffix)) {
+            // SAFETY: the map belongs to the open object.
+            check(unsafe { bpf_sys::bpf_map__set_max_entries(map.as_ptr(), entries) })?;
+        }
+        Ok(())
+    }
+
+    /// Has a map that is there used for those whose name ends in `suffix`. Before loading.
+    pub(crate) fn reuse_map(&mut self, suffix: &str, fd: BorrowedFd<'_>) -> io::Result<()> {
+        for map in self.raw_maps().filter(|&map| map_name(map).ends_with(suffix)) {
+            // SAFETY: the map belongs to the open object; libbpf takes a copy of the descriptor.
+            check(unsafe { bpf_sys::bpf_map__reuse_fd(map.as_ptr(), fd.as_raw_fd()) })?;
+        }
+        Ok(())
+    }
+
     /// Names of the object's maps.
     pub(crate) fn map_names(&self) -> Vec<String> {
         self.raw_maps().map(map_name).collect()
@@ -312,109 +320,6 @@ impl Object {
         // SAFETY: a non-negative answer is a descriptor that the object keeps open while it lives.
         (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
     }
-}
-
-/// What `map` is defined as; `None` if libbpf has to do more for it than to create it, or if its values do not fit
-/// into what is left of `room`.
-fn plain_map(map: NonNull<bpf_sys::bpf_map>, room: &mut usize) -> Option<LinkedMap> {
-    let raw = map.as_ptr();
-    // SAFETY: the map is live, here and in all that follows.
-    let kind = unsafe { bpf_sys::bpf_map__type(raw) };
-    // SAFETY: as above.
-    let is_pinned = !unsafe { bpf_sys::bpf_map__pin_path(raw) }.is_null();
-    // SAFETY: as above.
-    let has_inner = !unsafe { bpf_sys::bpf_map__inner_map(raw) }.is_null();
-    // SAFETY: as above.
-    let ifindex = unsafe { bpf_sys::bpf_map__ifindex(raw) };
-    // SAFETY: as above.
-    let is_wanted = unsafe { bpf_sys::bpf_map__autocreate(raw) };
-    // SAFETY: as above.
-    let max_entries = unsafe { bpf_sys::bpf_map__max_entries(raw) };
-    let is_plain = PLAIN_MAPS.contains(&kind) && is_wanted && max_entries > 0;
-    if !is_plain || is_pinned || has_inner || ifindex != 0 {
-        return None;
-    }
-    let initial = match values(map) {
-        Some((_, size)) if size > *room => return None,
-        Some((data, size)) => {
-            *room -= size;
-            // SAFETY: libbpf says that size bytes are there; they are copied before anything can change them.
-            Some(unsafe { std::slice::from_raw_parts(data.as_ptr(), size) }.to_vec())
-        }
-        None => None,
-    };
-    // SAFETY: as above.
-    let types = unsafe { bpf_sys::bpf_map__btf_key_type_id(raw) };
-    // SAFETY: as above.
-    let types = (types, unsafe { bpf_sys::bpf_map__btf_value_type_id(raw) });
-    Some(LinkedMap {
-        name: map_name(map),
-        kind,
-        // SAFETY: as above.
-        key_size: unsafe { bpf_sys::bpf_map__key_size(raw) },
-        // SAFETY: as above.
-        value_size: unsafe { bpf_sys::bpf_map__value_size(raw) },
-        max_entries,
-        // SAFETY: as above.
-        flags: unsafe { bpf_sys::bpf_map__map_flags(raw) },
-        // SAFETY: as above.
-        numa_node: unsafe { bpf_sys::bpf_map__numa_node(raw) },
-        // SAFETY: as above.
-        extra: unsafe { bpf_sys::bpf_map__map_extra(raw) },
-        types: if UNTYPED_MAPS.contains(&kind) { (0, 0) } else { types },
-        initial,
-    })
-}
-
-/// Where the values of a section of global variables lie, and how many bytes they take; `None` for any other map.
-fn values(map: NonNull<bpf_sys::bpf_map>) -> Option<(NonNull<u8>, usize)> {
-    // SAFETY: the map is live.
-    if !unsafe { bpf_sys::bpf_map__is_internal(map.as_ptr()) } {
-        return None;
-    }
-    let mut size = 0;
-    // SAFETY: the map is live, and so is size.
-    let data = unsafe { bpf_sys::bpf_map__initial_value(map.as_ptr(), &raw mut size) };
-    Some((NonNull::new(data.cast())?, usize::try_from(size).ok()?))
-}
-
-/// Elements of a C array, copied; none if it is absent.
-///
-/// # Safety
-/// `from` must be NULL or point to `count` elements of `size_of::<T>()` bytes, each of them a valid `T`.
-unsafe fn copied<T: Copy>(from: *const T, count: usize) -> Vec<T> {
-    if from.is_null() || count == 0 {
-        return Vec::new();
-    }
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts(from, count) }.to_vec()
-}
-
-/// The instructions and BTF positions of a program that libbpf has linked.
-fn linked(program: NonNull<bpf_sys::bpf_program>) -> Linked {
-    let program = program.as_ptr();
-    // SAFETY: the program is live, here and in all that follows.
-    let count = unsafe { bpf_sys::bpf_program__insn_cnt(program) };
-    // SAFETY: as above.
-    let instructions = unsafe { bpf_sys::bpf_program__insns(program) };
-    let count = usize::try_from(count).unwrap_or(0);
-    // SAFETY: struct bpf_insn is 8 bytes of plain integers with the alignment of its first words; it is read
-    // here as bytes, and there are as many as libbpf says.
-    let bytes = unsafe { copied(instructions.cast::<[u8; 8]>(), count) };
-    // SAFETY: as above.
-    let functions = unsafe { bpf_sys::bpf_program__func_info_cnt(program) };
-    // SAFETY: as above.
-    let function = unsafe { bpf_sys::bpf_program__func_info(program) };
-    // SAFETY: struct bpf_func_info is two words; libbpf answers only if the records are that long.
-    let functions = unsafe { copied(function.cast::<[u32; 2]>(), functions as usize) };
-    // SAFETY: as above.
-    let lines = unsafe { bpf_sys::bpf_program__line_info_cnt(program) };
-    // SAFETY: as above.
-    let line = unsafe { bpf_sys::bpf_program__line_info(program) };
-    // SAFETY: struct bpf_line_info is four words; libbpf answers only if the records are that long.
-    let lines = unsafe { copied(line.cast::<[u32; 4]>(), lines as usize) };
-    let instructions = bytes.into_iter().map(u64::from_ne_bytes).collect();
-    Linked { instructions, functions, lines, btf: None, maps: Vec::new() }
 }
 
 fn map_name(map: NonNull<bpf_sys::bpf_map>) -> String {
@@ -447,20 +352,29 @@ fn entry(program: NonNull<bpf_sys::bpf_program>) -> ProgramEntry {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        // SAFETY: the object is open, and nobody can use it after this.
-        unsafe { bpf_sys::bpf_object__close(self.0.as_ptr()) };
+        if self.1 == Owner::Us {
+            // SAFETY: the object is open, and nobody can use it after this.
+            unsafe { bpf_sys::bpf_object__close(self.0.as_ptr()) };
+        }
     }
 }
 
 impl Kernel {
-    /// Parses an ELF object. Needs no privilege.
-    pub(crate) fn object_open(&self, elf: &[u8]) -> Result<Object, ObjectError> {
+    /// Parses an ELF object. Needs no privilege. Maps of global variables have names that begin with `name`, if there
+    /// is one.
+    pub(crate) fn object_open(
+        &self,
+        elf: &[u8],
+        name: Option<&CStr>,
+    ) -> Result<Object, ObjectError> {
         let opened = listen(|| {
             self.step("bpf_object__open_mem")?;
+            // Or libbpf would ask the kernel for a token each time. The system's may be too old for that: before 1.5.
+            let no_token = if cfg!(feature = "capi") { std::ptr::null() } else { c"".as_ptr() };
             let options = bpf_sys::bpf_object_open_opts {
                 sz: size_of::<bpf_sys::bpf_object_open_opts>() as bpf_sys::size_t,
-                // Or libbpf would ask the kernel for a token each time.
-                bpf_token_path: c"".as_ptr(),
+                object_name: name.map_or(std::ptr::null(), CStr::as_ptr),
+                bpf_token_path: no_token,
                 ..Default::default()
             };
             // SAFETY: elf is as long as the size beside it, options are live, and libbpf copies what it keeps.
@@ -473,47 +387,7 @@ impl Kernel {
             };
             NonNull::new(object).ok_or_else(io::Error::last_os_error)
         });
-        opened.map(Object)
-    }
-
-    /// Puts program `name` of `object` together with its subprograms, without a look at the kernel; `None` if the
-    /// object wants more from libbpf than that. After this the object is spent.
-    ///
-    /// libbpf links by itself where it writes a loader program (`bpf_object__gen_loader`, made for light skeletons).
-    /// It then neither probes the kernel nor calls it; the loader is thrown away.
-    pub(crate) fn object_link(
-        &self,
-        object: &mut Object,
-        name: &str,
-    ) -> Result<Option<Linked>, ObjectError> {
-        let mut room = MOST_VALUES;
-        let maps = object.raw_maps().map(|map| plain_map(map, &mut room));
-        let Some(maps) = maps.collect::<Option<Vec<_>>>() else { return Ok(None) };
-        let done = listen(|| {
-            self.step("bpf_object__gen_loader")?;
-            let chosen = object.choose(name)?;
-            // SAFETY: the program belongs to the open object.
-            check(unsafe {
-                bpf_sys::bpf_program__set_type(chosen.as_ptr(), bpf_sys::BPF_PROG_TYPE_XDP)
-            })?;
-            let mut options = bpf_sys::gen_loader_opts {
-                sz: size_of::<bpf_sys::gen_loader_opts>() as bpf_sys::size_t,
-                ..Default::default()
-            };
-            let raw = object.0.as_ptr();
-            // SAFETY: the object is open and not loaded; options outlive the load just below, which is the last
-            // to use them: closing the object only frees what libbpf made for itself.
-            check(unsafe { bpf_sys::bpf_object__gen_loader(raw, &raw mut options) })?;
-            // SAFETY: the object is open and has not been loaded: its owner does so once.
-            check(unsafe { bpf_sys::bpf_object__load(raw) })?;
-            Ok(Linked { btf: object.btf(), maps, ..linked(chosen) })
-        });
-        match done {
-            Ok(linked) => Ok(Some(linked)),
-            Err(error) if is_exhaustion(&error.source) => Err(error),
-            // What it cannot link this way it may be able to load.
-            Err(_) => Ok(None),
-        }
+        opened.map(|object| Object(object, Owner::Us))
     }
 
     /// Loads program `name` of `object`, and no other; its maps are made on the way. After a failure the object
@@ -591,7 +465,17 @@ impl LibbpfObject {
     /// with, must not have been loaded, and must neither be used nor closed by anybody else from here on. Whatever libbpf
     /// was given by pointer (log buffers, cookies of handlers) must stay valid, and usable from any thread, until then.
     pub unsafe fn from_raw(object: NonNull<bpf_sys::bpf_object>) -> Self {
-        Self(Object(object))
+        Self(Object(object, Owner::Us))
+    }
+
+    /// An object that stays the caller's, and open: it is loaded in place, with all of its programs and maps.
+    ///
+    /// # Safety
+    /// As [`from_raw`](Self::from_raw); but the caller uses it, while no call of ours does, and closes it after the last
+    /// program of it is dropped.
+    #[cfg(feature = "capi")]
+    pub(crate) unsafe fn lent(object: NonNull<bpf_sys::bpf_object>) -> Self {
+        Self(Object(object, Owner::Caller))
     }
 
     pub(crate) fn into_inner(self) -> Object {

@@ -1,0 +1,284 @@
+//! Putting programs on interfaces, and taking them off.
+
+use super::entry::{Errno, INVALID, at, at_mut, guarded, is_real, quiet, status};
+use super::multiprog::mode_of;
+use super::program::xdp_program;
+use super::settings;
+use crate::{Interface, Mode, Netns, Occupant, Policy, Xdp};
+use std::ffi::{c_int, c_uint};
+
+/// `XDP_ATTACH_DEVBIND`
+const BOUND: c_uint = 1 << 0;
+/// `OXDP_ATTACH_LINK`
+const LINK: c_uint = 1 << 16;
+
+/// `enum xdp_attach_mode`; what is none of it is taken for no wish, as C libxdp does.
+pub(super) fn mode(mode: c_uint) -> Mode {
+    match mode {
+        1 => Mode::Native,
+        2 => Mode::Skb,
+        3 => Mode::Hardware,
+        _ => Mode::Unspecified,
+    }
+}
+
+/// The programs of a caller's array, each once.
+///
+/// # Safety
+/// A real pointer is to `count` pointers, each real one to a program of which nobody else has a reference.
+unsafe fn programs<'a>(
+    array: *mut *mut xdp_program,
+    count: usize,
+) -> Result<Vec<&'a mut xdp_program>, Errno> {
+    if !is_real(array) || count == 0 || count > crate::MAX_PROGRAMS * 2 {
+        let is_many = is_real(array) && count > 0;
+        return Err(if is_many { Errno(libc::E2BIG) } else { INVALID });
+    }
+    // SAFETY: the caller promises so many pointers.
+    let pointers = unsafe { std::slice::from_raw_parts(array, count) };
+    let mut sorted: Vec<_> = pointers.to_vec();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+        return Err(INVALID);
+    }
+    // SAFETY: the caller promises it, and no pointer is there twice.
+    pointers.iter().map(|&pointer| unsafe { at_mut(pointer) }.ok_or(INVALID)).collect()
+}
+
+fn attach(
+    mut programs: Vec<&mut xdp_program>,
+    interface: &Interface,
+    mode: Mode,
+    flags: c_uint,
+) -> Result<(), Errno> {
+    let is_alone = programs.len() == 1;
+    if mode == Mode::Hardware && !is_alone {
+        return Err(INVALID);
+    }
+    let xdp = settings::xdp()?;
+    for program in &mut programs {
+        program.follow_object();
+        if flags & BOUND != 0 && !program.is_loaded() {
+            program.program.set_device_bound(true)?;
+        }
+    }
+    let by = if flags & LINK == 0 { crate::AttachBy::Netlink } else { crate::AttachBy::Link };
+    let mut edit = xdp.edit(interface).mode(mode).attach_by(by);
+    if mode == Mode::Hardware || is_alone && settings::skips_dispatcher() {
+        edit = edit.policy(Policy::Single);
+    }
+    let edit = programs.iter_mut().fold(edit, |edit, program| edit.insert(&mut program.program));
+    let outcome = edit.commit();
+    for program in &mut programs {
+        // Loaded it may be, also where it was not attached.
+        program.refresh();
+    }
+    if let Some(single) = outcome?.single {
+        log::info!("program {} is attached without a dispatcher: {}", single.program, single.why);
+    }
+    Ok(())
+}
+
+fn detach(programs: &[&mut xdp_program], interface: &Interface, mode: Mode) -> Result<(), Errno> {
+    let xdp = settings::xdp()?;
+    let occupant = xdp.inspect(interface)?;
+    let there = match &occupant {
+        Occupant::Chain(chain) => chain.mode,
+        Occupant::Foreign(program) => program.mode,
+        Occupant::Empty => {
+            log::warn!("nothing is attached to {interface}");
+            return Err(Errno(libc::ENOENT));
+        }
+    };
+    let ids = programs.iter().map(|program| program.program.id().ok_or(INVALID));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    if ![there, Mode::Unspecified].contains(&mode) {
+        log::warn!("{interface} has its program in {there} mode, not in {mode} mode");
+        return Err(Errno(libc::ENOENT));
+    }
+    if let Occupant::Foreign(program) = &occupant {
+        match &*ids {
+            [id] if *id == program.id => {}
+            [id] => {
+                log::warn!("asked to take off program {id}, but {} is on {interface}", program.id);
+                return Err(Errno(libc::ENOENT));
+            }
+            _ => return Err(INVALID),
+        }
+    }
+    ids.into_iter().fold(xdp.edit(interface), |edit, id| edit.remove(id)).commit()?;
+    Ok(())
+}
+
+fn in_netns(index: c_int, netns: c_int) -> Result<Interface, Errno> {
+    if netns == -1 {
+        return settings::interface(index);
+    }
+    // SAFETY: it is only asked whether there is such a descriptor.
+    let copy = unsafe { libc::fcntl(netns, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(Errno(super::entry::errno()));
+    }
+    // SAFETY: the copy is nobody else's.
+    let copy = unsafe { std::os::fd::FromRawFd::from_raw_fd(copy) };
+    let index = u32::try_from(index).map_err(|_| INVALID)?;
+    Ok(Interface::by_index(&Netns::from_fd(copy)?, index)?)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_program__attach_multi(
+    array: *mut *mut xdp_program,
+    count: usize,
+    index: c_int,
+    how: c_uint,
+    flags: c_uint,
+) -> c_int {
+    status(|| {
+        if flags & !BOUND != 0 {
+            return Err(INVALID);
+        }
+        // SAFETY: the header asks for an array of programs.
+        let programs = unsafe { programs(array, count) }?;
+        attach(programs, &settings::interface(index)?, mode(how), flags)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_program__attach(
+    program: *mut xdp_program,
+    index: c_int,
+    how: c_uint,
+    flags: c_uint,
+) -> c_int {
+    let mut array = [program];
+    // SAFETY: an array of one program.
+    unsafe { xdp_program__attach_multi(array.as_mut_ptr(), 1, index, how, flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_program__detach_multi(
+    array: *mut *mut xdp_program,
+    count: usize,
+    index: c_int,
+    how: c_uint,
+    flags: c_uint,
+) -> c_int {
+    status(|| {
+        if flags != 0 {
+            return Err(INVALID);
+        }
+        // SAFETY: the header asks for an array of programs.
+        let programs = unsafe { programs(array, count) }?;
+        detach(&programs, &settings::interface(index)?, mode(how))
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_program__detach(
+    program: *mut xdp_program,
+    index: c_int,
+    how: c_uint,
+    flags: c_uint,
+) -> c_int {
+    if !is_real(program) {
+        // C libxdp does not touch errno here.
+        return quiet(|| Err(INVALID));
+    }
+    let mut array = [program];
+    // SAFETY: an array of one program.
+    unsafe { xdp_program__detach_multi(array.as_mut_ptr(), 1, index, how, flags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn oxdp_attach(
+    array: *mut *mut xdp_program,
+    count: usize,
+    index: c_int,
+    netns: c_int,
+    how: c_uint,
+    flags: c_uint,
+) -> c_int {
+    status(|| {
+        if flags & !(BOUND | LINK) != 0 {
+            return Err(INVALID);
+        }
+        // SAFETY: the header asks for an array of programs.
+        let programs = unsafe { programs(array, count) }?;
+        attach(programs, &in_netns(index, netns)?, mode(how), flags)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn oxdp_detach(
+    array: *mut *mut xdp_program,
+    count: usize,
+    index: c_int,
+    netns: c_int,
+    how: c_uint,
+    flags: c_uint,
+) -> c_int {
+    status(|| {
+        if flags != 0 {
+            return Err(INVALID);
+        }
+        // SAFETY: the header asks for an array of programs.
+        let programs = unsafe { programs(array, count) }?;
+        detach(&programs, &in_netns(index, netns)?, mode(how))
+    })
+}
+
+/// The mode that it runs in there; 0 if it does not.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_program__is_attached(
+    program: *const xdp_program,
+    index: c_int,
+) -> c_uint {
+    let ask = || -> Result<c_uint, Errno> {
+        // SAFETY: the header asks for a program.
+        let id = unsafe { at(program) }.and_then(|program| program.program.id()).ok_or(INVALID)?;
+        let occupant = settings::xdp()?.inspect(&settings::interface(index)?)?;
+        Ok(match occupant {
+            Occupant::Foreign(program) if program.id == id => mode_of(program.mode),
+            Occupant::Chain(chain) => {
+                let ids = chain.members.iter().filter_map(|member| member.component.as_ref());
+                if ids.map(|component| component.id).any(|own| own == id) {
+                    mode_of(chain.mode)
+                } else {
+                    0
+                }
+            }
+            _ => 0,
+        })
+    };
+    guarded(|| Ok(0), ask).unwrap_or(0)
+}
+
+/// Removes pins of dispatchers that are attached nowhere: of any interface for 0. Those that another namespace has stay, which
+/// C libxdp removes.
+#[unsafe(no_mangle)]
+pub extern "C" fn libxdp_clean_references(index: c_int) -> c_int {
+    status(|| {
+        let xdp = settings::xdp()?;
+        clean(&xdp, index)
+    })
+}
+
+fn clean(xdp: &Xdp, index: c_int) -> Result<(), Errno> {
+    let mut plan = xdp.inventory()?.plan(crate::EmptyDispatcher::Keep).cleanup();
+    let begin = format!("dispatch-{index}-");
+    let is_meant = |line: &crate::PlanLine| match &line.action {
+        crate::RecoveryAction::RemovePins { path, .. } => {
+            let name = path.file_name().and_then(|name| name.to_str());
+            index == 0 || name.is_some_and(|name| name.starts_with(&begin))
+        }
+        _ => index == 0,
+    };
+    plan.lines.retain(is_meant);
+    let mut failed = None;
+    for applied in xdp.apply(&plan)? {
+        if let crate::Done::Failed(error) = applied.done {
+            failed.get_or_insert(Errno::from(error));
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}

@@ -1,0 +1,162 @@
+//! What every entry goes through, and the ways in which C functions give back what came of them.
+
+use super::messages;
+use crate::error::{Error, ErrorKind};
+use std::ffi::c_int;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// An error as C has it: an errno, which is not negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Errno(pub(super) c_int);
+
+pub(super) const INVALID: Errno = Errno(libc::EINVAL);
+
+/// Errors in place of pointers are the last page of the address space; include/linux/err.h.
+const MAX_ERRNO: usize = 4095;
+
+impl From<Error> for Errno {
+    /// What C has no place for goes to the caller's messages.
+    fn from(error: Error) -> Self {
+        log::warn!("{error}");
+        Self::of(&error)
+    }
+}
+
+impl Errno {
+    /// The errno that C libxdp gives in such a case, or the kernel's.
+    pub(super) fn of(error: &Error) -> Self {
+        Self(match error.kind() {
+            ErrorKind::ChainFull { .. } => libc::E2BIG,
+            ErrorKind::ForeignProgram(_)
+            | ErrorKind::ChainAttached { .. }
+            | ErrorKind::HeldByLink { .. }
+            | ErrorKind::AmbiguousLink { .. }
+            | ErrorKind::DamagedChain { .. }
+            | ErrorKind::ModeConflict { .. }
+            | ErrorKind::ProtocolVersion { .. }
+            | ErrorKind::LockTimeout { .. }
+            | ErrorKind::Contended { .. } => libc::EBUSY,
+            ErrorKind::AlreadyAttached { .. } | ErrorKind::AlreadyLoaded => libc::EEXIST,
+            ErrorKind::NotAttached
+            | ErrorKind::NotInChain { .. }
+            | ErrorKind::NoBpffs(_)
+            | ErrorKind::NoNetns(_)
+            | ErrorKind::NoSuchName(_)
+            | ErrorKind::NoSuchProgram { .. } => libc::ENOENT,
+            ErrorKind::NoFreplace { .. }
+            | ErrorKind::ModeUnsupported { .. }
+            | ErrorKind::NoFrags { .. }
+            | ErrorKind::DefaultProgramVersion { .. } => libc::EOPNOTSUPP,
+            _ => error.errno().unwrap_or(libc::EINVAL),
+        })
+    }
+}
+
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+/// Runs what an entry does. A panic, which is a fault of this library, becomes `fallback`.
+pub(super) fn guarded<T>(fallback: impl FnOnce() -> T, work: impl FnOnce() -> T) -> T {
+    messages::set_up();
+    // What a panic leaves half-done is left alone: nothing of it is looked at again but by its owner's drop.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        // Its payload may panic when it goes.
+        std::mem::forget(panic);
+        fallback()
+    })
+}
+
+/// 0, or a negative errno, which is in `errno` too.
+pub(super) fn status(work: impl FnOnce() -> Result<(), Errno>) -> c_int {
+    number(|| work().map(|()| 0))
+}
+
+/// A number, or a negative errno, which is in `errno` too.
+pub(super) fn number(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
+    match guarded(|| Err(Errno(libc::EFAULT)), work) {
+        Ok(number) => number,
+        Err(Errno(errno)) => {
+            set_errno(errno);
+            -errno
+        }
+    }
+}
+
+/// As [`number`], of a function that leaves `errno` alone.
+pub(super) fn quiet(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
+    guarded(|| Err(Errno(libc::EFAULT)), work).unwrap_or_else(|Errno(errno)| -errno)
+}
+
+/// A pointer, or an error in place of one.
+pub(super) fn pointer<T>(work: impl FnOnce() -> Result<*mut T, Errno>) -> *mut T {
+    match guarded(|| Err(Errno(libc::EFAULT)), work) {
+        Ok(pointer) => pointer,
+        Err(Errno(errno)) => {
+            set_errno(errno);
+            std::ptr::without_provenance_mut((-errno as isize).cast_unsigned())
+        }
+    }
+}
+
+/// A pointer, or NULL with `errno` set.
+pub(super) fn or_null<T>(work: impl FnOnce() -> Result<*mut T, Errno>) -> *mut T {
+    match guarded(|| Err(Errno(libc::EFAULT)), work) {
+        Ok(pointer) => pointer,
+        Err(Errno(errno)) => {
+            set_errno(errno);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// A pointer that is asked for, or NULL with `errno` 0, as C libxdp gives it for nothing.
+pub(super) fn looked_up<T>(work: impl FnOnce() -> Option<*mut T>) -> *mut T {
+    guarded(|| None, work).unwrap_or_else(|| {
+        set_errno(0);
+        std::ptr::null_mut()
+    })
+}
+
+/// What is at a caller's pointer; `None` for NULL and for an error in place of a pointer.
+///
+/// # Safety
+/// Any other pointer must be to a live `T` that nobody changes for as long as the reference is used.
+pub(super) unsafe fn at<'a, T>(pointer: *const T) -> Option<&'a T> {
+    // SAFETY: neither NULL nor an error; the caller promises the rest.
+    is_real(pointer).then(|| unsafe { &*pointer })
+}
+
+/// As [`at`], to change it.
+///
+/// # Safety
+/// Any other pointer must be to a live `T` that nobody else uses for as long as the reference is used.
+pub(super) unsafe fn at_mut<'a, T>(pointer: *mut T) -> Option<&'a mut T> {
+    // SAFETY: neither NULL nor an error; the caller promises the rest.
+    is_real(pointer).then(|| unsafe { &mut *pointer })
+}
+
+/// Whether a pointer is neither NULL nor an error.
+pub(super) fn is_real<T>(pointer: *const T) -> bool {
+    !pointer.is_null() && error_in(pointer).is_none()
+}
+
+/// The error that is in place of a pointer.
+pub(super) fn error_in<T>(pointer: *const T) -> Option<Errno> {
+    let distance = pointer.addr().wrapping_neg();
+    let errno = (1..=MAX_ERRNO).contains(&distance).then_some(distance)?;
+    c_int::try_from(errno).ok().map(Errno)
+}
+
+pub(super) fn set_errno(errno: c_int) {
+    // SAFETY: errno is this thread's, and lives as long as it.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+pub(super) fn errno() -> c_int {
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() }
+}

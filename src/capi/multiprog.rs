@@ -1,0 +1,222 @@
+//! `struct xdp_multiprog`: what is on an interface.
+
+use super::entry::{Errno, INVALID, at, guarded, is_real, looked_up, number, pointer, status};
+use super::program::xdp_program;
+use super::settings;
+use crate::{Chain, Mode, Occupant, Program};
+use std::ffi::{c_int, c_uint};
+use std::ptr::null_mut;
+
+/// What `struct xdp_multiprog *` points to. Its programs are its own, and are closed with it.
+#[derive(Debug)]
+pub struct xdp_multiprog {
+    main: *mut xdp_program,
+    hardware: *mut xdp_program,
+    /// Those of the chain, in order, each of which points to the next.
+    members: Vec<*mut xdp_program>,
+    is_legacy: bool,
+    mode: c_uint,
+    has_frags: bool,
+    is_bound: bool,
+    index: c_int,
+}
+
+/// `enum xdp_attach_mode`
+pub(super) fn mode_of(mode: Mode) -> c_uint {
+    match mode {
+        Mode::Native => 1,
+        Mode::Skb => 2,
+        Mode::Hardware => 3,
+        Mode::Unspecified => 0,
+    }
+}
+
+fn by_id(id: u32) -> Result<Box<xdp_program>, Errno> {
+    xdp_program::in_kernel(Program::from_id(id)?)
+}
+
+impl xdp_multiprog {
+    fn on(index: c_int) -> Result<Box<Self>, Errno> {
+        let occupant = settings::xdp()?.inspect(&settings::interface(index)?)?;
+        let mut own = Box::new(Self {
+            main: null_mut(),
+            hardware: null_mut(),
+            members: Vec::new(),
+            is_legacy: true,
+            mode: 0,
+            has_frags: false,
+            is_bound: false,
+            index,
+        });
+        match occupant {
+            Occupant::Empty => return Err(Errno(libc::ENOENT)),
+            Occupant::Foreign(program) if program.mode == Mode::Hardware => {
+                own.hardware = Box::into_raw(by_id(program.id)?);
+            }
+            Occupant::Foreign(program) => {
+                own.main = Box::into_raw(by_id(program.id)?);
+                own.mode = mode_of(program.mode);
+            }
+            Occupant::Chain(chain) => own.take(&chain)?,
+        }
+        Ok(own)
+    }
+
+    fn take(&mut self, chain: &Chain) -> Result<(), Errno> {
+        self.main = Box::into_raw(by_id(chain.dispatcher)?);
+        self.mode = mode_of(chain.mode);
+        if !chain.members.iter().all(|member| member.component.is_some()) {
+            log::warn!(
+                "the pins of dispatcher {} are lost, of all or of some of its programs",
+                chain.dispatcher
+            );
+            return Ok(());
+        }
+        self.is_legacy = false;
+        (self.has_frags, self.is_bound) = (chain.has_frags, chain.is_device_bound);
+        for member in &chain.members {
+            let Some(component) = &member.component else { continue };
+            let mut program = by_id(component.id)?;
+            program.set_place(member.priority, member.actions, member.has_frags);
+            let program = Box::into_raw(program);
+            if let Some(&last) = self.members.last() {
+                // SAFETY: it was made here, and is this value's alone.
+                unsafe { (*last).next = program };
+            }
+            self.members.push(program);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for xdp_multiprog {
+    fn drop(&mut self) {
+        let members = std::mem::take(&mut self.members);
+        for program in members.into_iter().chain([self.main, self.hardware]) {
+            if !program.is_null() {
+                // SAFETY: it was made here, and is this value's alone.
+                drop(unsafe { Box::from_raw(program) });
+            }
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn xdp_multiprog__get_from_ifindex(index: c_int) -> *mut xdp_multiprog {
+    pointer(|| xdp_multiprog::on(index).map(Box::into_raw))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__close(multiprog: *mut xdp_multiprog) {
+    guarded(
+        || (),
+        || {
+            if is_real(multiprog) {
+                // SAFETY: the header asks for one that was made here, and is not used again.
+                drop(unsafe { Box::from_raw(multiprog) });
+            }
+        },
+    );
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__detach(multiprog: *mut xdp_multiprog) -> c_int {
+    status(|| {
+        // SAFETY: the header asks for a multiprog.
+        let own = unsafe { at(multiprog) }.ok_or(INVALID)?;
+        let (xdp, interface) = (settings::xdp()?, settings::interface(own.index)?);
+        // SAFETY: they are NULL or the multiprog's.
+        let (hardware, main) = unsafe { (at(own.hardware), at(own.main)) };
+        let id = |program: Option<&xdp_program>| program.and_then(|program| program.program.id());
+        if let Some(id) = id(hardware) {
+            xdp.edit(&interface).mode(Mode::Hardware).remove(id).commit()?;
+        }
+        let Some(id) = id(main) else { return Ok(()) };
+        match xdp.inspect(&interface)? {
+            Occupant::Chain(chain) if chain.dispatcher == id => xdp.detach_all(&interface)?,
+            Occupant::Foreign(program) if program.id == id => xdp.detach(&interface, id)?,
+            // Somebody else was faster.
+            Occupant::Empty => return Err(Errno(libc::ENOENT)),
+            _ => return Err(Errno(libc::EAGAIN)),
+        };
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__next_prog(
+    program: *const xdp_program,
+    multiprog: *const xdp_multiprog,
+) -> *mut xdp_program {
+    looked_up(|| {
+        // SAFETY: the header asks for a multiprog.
+        let own = unsafe { at(multiprog) }.filter(|own| !own.is_legacy)?;
+        // SAFETY: and for a program of it.
+        Some(match unsafe { at(program) } {
+            Some(program) => program.next,
+            None => own.members.first().copied().unwrap_or(null_mut()),
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__hw_prog(
+    multiprog: *const xdp_multiprog,
+) -> *mut xdp_program {
+    // SAFETY: the header asks for a multiprog.
+    looked_up(|| unsafe { at(multiprog) }.map(|own| own.hardware))
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__main_prog(
+    multiprog: *const xdp_multiprog,
+) -> *mut xdp_program {
+    // SAFETY: the header asks for a multiprog.
+    looked_up(|| unsafe { at(multiprog) }.map(|own| own.main))
+}
+
+/// What a multiprog says, or `nothing` of none.
+///
+/// # Safety
+/// A real pointer is to a multiprog.
+unsafe fn ask<T>(
+    multiprog: *const xdp_multiprog,
+    nothing: T,
+    what: impl FnOnce(&xdp_multiprog) -> T,
+) -> T {
+    // SAFETY: the caller promises it.
+    guarded(|| None, || unsafe { at(multiprog) }.map(what)).unwrap_or(nothing)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__attach_mode(multiprog: *const xdp_multiprog) -> c_uint {
+    // SAFETY: the header asks for a multiprog.
+    unsafe { ask(multiprog, 0, |own| own.mode) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__is_legacy(multiprog: *const xdp_multiprog) -> bool {
+    // SAFETY: the header asks for a multiprog.
+    unsafe { ask(multiprog, false, |own| own.is_legacy) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__program_count(multiprog: *const xdp_multiprog) -> c_int {
+    number(|| {
+        // SAFETY: the header asks for a multiprog.
+        let own = unsafe { at(multiprog) }.ok_or(INVALID)?;
+        Ok(c_int::try_from(own.members.len()).unwrap_or(c_int::MAX))
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__xdp_frags_support(multiprog: *const xdp_multiprog) -> bool {
+    // SAFETY: the header asks for a multiprog.
+    unsafe { ask(multiprog, false, |own| own.has_frags) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xdp_multiprog__xdp_dev_bound(multiprog: *const xdp_multiprog) -> bool {
+    // SAFETY: the header asks for a multiprog.
+    unsafe { ask(multiprog, false, |own| own.is_bound) }
+}

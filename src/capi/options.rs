@@ -1,0 +1,28 @@
+//! Options that grow from version to version: structures that begin with their size.
+
+/// Bytes of the longest that is known here, in words, so that they can be read as any of them.
+const LONGEST: usize = 16;
+
+/// The words of a caller's structure; those that it is too short for are 0. `None` for NULL, for one that is shorter than its
+/// own size, and for one that is longer than any that is known here, with something there: an option that is asked for
+/// must not go unheard.
+///
+/// # Safety
+/// Behind a pointer that is not NULL are as many bytes as its first word says.
+pub(super) unsafe fn read(options: *const u8) -> Option<[u64; LONGEST]> {
+    if !super::entry::is_real(options) {
+        return None;
+    }
+    // SAFETY: the first word is there, by the caller's word.
+    let size = unsafe { options.cast::<usize>().read_unaligned() };
+    if size < size_of::<usize>() {
+        return None;
+    }
+    let mut words = [0; LONGEST];
+    let own = size.min(size_of_val(&words));
+    // SAFETY: both have that many bytes, and words are the function's own.
+    unsafe { std::ptr::copy_nonoverlapping(options, words.as_mut_ptr().cast(), own) };
+    // SAFETY: the rest is there too.
+    let rest = unsafe { std::slice::from_raw_parts(options.add(own), size - own) };
+    rest.iter().all(|byte| *byte == 0).then_some(words)
+}

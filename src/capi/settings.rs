@@ -1,0 +1,85 @@
+//! What the environment asks for, and the handles that entries work with.
+
+use super::entry::Errno;
+use crate::{Auto, Interface, Legacy, Netns, NetnsInode, Policy, Xdp};
+use once_cell::sync::OnceCell;
+use std::ffi::{CStr, c_char, c_int};
+use std::sync::{Mutex, PoisonError};
+
+/// Where pins go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// As C libxdp has them.
+    Legacy,
+    Netns,
+    Auto,
+}
+
+impl Layout {
+    pub(super) fn of(word: &CStr) -> Option<Self> {
+        match word.to_bytes() {
+            b"legacy" => Some(Self::Legacy),
+            b"netns" => Some(Self::Netns),
+            b"auto" => Some(Self::Auto),
+            _ => None,
+        }
+    }
+}
+
+/// What the caller has chosen in place of what the environment says.
+static CHOSEN: Mutex<Option<Layout>> = Mutex::new(None);
+
+pub(super) fn choose(layout: Layout) {
+    *CHOSEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(layout);
+}
+
+/// C libxdp's, unless something else was asked for: who uses this in its place may share pins with it.
+fn layout() -> Result<Layout, Errno> {
+    let chosen = *CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let word = variable(c"LIBXDP_PIN_LAYOUT").filter(|word| !word.is_empty());
+    match (chosen, word) {
+        (Some(chosen), _) => Ok(chosen),
+        (None, None) => Ok(Layout::Legacy),
+        (None, Some(word)) => Layout::of(word).ok_or_else(|| {
+            log::warn!("LIBXDP_PIN_LAYOUT is none of legacy, netns and auto");
+            Errno(libc::EINVAL)
+        }),
+    }
+}
+
+unsafe extern "C" {
+    fn secure_getenv(name: *const c_char) -> *mut c_char;
+}
+
+/// A variable of the environment; not of who has more privilege than its caller.
+pub(super) fn variable(name: &CStr) -> Option<&'static CStr> {
+    // SAFETY: name ends in NUL.
+    let value = unsafe { secure_getenv(name.as_ptr()) };
+    // SAFETY: not NULL, so a string that ends in NUL; who changes the environment meanwhile breaks getenv(3)'s rules.
+    (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) })
+}
+
+/// A handle, with what it has found out about the kernel, for each layout and as long as the process lives.
+pub(super) fn xdp() -> Result<Xdp, Errno> {
+    static FOUND: [OnceCell<Xdp>; 3] = [const { OnceCell::new() }; 3];
+    let layout = layout()?;
+    let [legacy, netns, auto] = &FOUND;
+    let builder = Xdp::builder().policy(Policy::Auto);
+    let found = match layout {
+        Layout::Legacy => legacy.get_or_try_init(|| builder.layout(Legacy).build()),
+        Layout::Netns => netns.get_or_try_init(|| builder.layout(NetnsInode).build()),
+        Layout::Auto => auto.get_or_try_init(|| builder.layout(Auto::detect()?).build()),
+    };
+    Ok(found?.clone())
+}
+
+/// Whether a program that is attached by itself is to go without a dispatcher.
+pub(super) fn skips_dispatcher() -> bool {
+    variable(c"LIBXDP_SKIP_DISPATCHER").is_some_and(|value| value == c"1")
+}
+
+/// An interface of the calling thread's namespace.
+pub(super) fn interface(index: c_int) -> Result<Interface, Errno> {
+    let index = u32::try_from(index).map_err(|_| Errno(libc::EINVAL))?;
+    Ok(Interface::by_index(&Netns::current()?, index)?)
+}
