@@ -1,6 +1,6 @@
 //! Putting programs on interfaces, and taking them off.
 
-use super::entry::{Errno, INVALID, at, at_mut, guarded, is_real, quiet, status};
+use super::entry::{Errno, INVALID, at, at_mut, copy_of, guarded, is_real, quiet, status};
 use super::multiprog::mode_of;
 use super::program::xdp_program;
 use super::settings;
@@ -114,15 +114,8 @@ fn in_netns(index: c_int, netns: c_int) -> Result<Interface, Errno> {
     if netns == -1 {
         return settings::interface(index);
     }
-    // SAFETY: it is only asked whether there is such a descriptor.
-    let copy = unsafe { libc::fcntl(netns, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(Errno(super::entry::errno()));
-    }
-    // SAFETY: the copy is nobody else's.
-    let copy = unsafe { std::os::fd::FromRawFd::from_raw_fd(copy) };
     let index = u32::try_from(index).map_err(|_| INVALID)?;
-    Ok(Interface::by_index(&Netns::from_fd(copy)?, index)?)
+    Ok(Interface::by_index(&Netns::from_fd(copy_of(netns)?)?, index)?)
 }
 
 #[unsafe(no_mangle)]

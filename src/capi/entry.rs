@@ -4,6 +4,7 @@ use super::messages;
 use crate::error::{Error, ErrorKind};
 use std::ffi::c_int;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// An error as C has it: an errno, which is not negative.
@@ -149,6 +150,17 @@ pub(super) fn error_in<T>(pointer: *const T) -> Option<Errno> {
     let distance = pointer.addr().wrapping_neg();
     let errno = (1..=MAX_ERRNO).contains(&distance).then_some(distance)?;
     c_int::try_from(errno).ok().map(Errno)
+}
+
+/// A descriptor of our own for what a caller's is of; not one of the first three, which are closed for all sorts of reasons.
+pub(super) fn copy_of(fd: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: fcntl(2) is asked for a new descriptor; a bad one is an error.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(Errno(errno()));
+    }
+    // SAFETY: the kernel has just made it, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 pub(super) fn set_errno(errno: c_int) {

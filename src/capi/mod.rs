@@ -24,3 +24,4 @@ mod objects;
 mod options;
 mod program;
 mod settings;
+mod xsk;

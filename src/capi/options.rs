@@ -1,15 +1,15 @@
 //! Options that grow from version to version: structures that begin with their size.
 
-/// Bytes of the longest that is known here, in words, so that they can be read as any of them.
+/// Words of the longest that is known here.
 const LONGEST: usize = 16;
 
-/// The words of a caller's structure; those that it is too short for are 0. `None` for NULL, for one that is shorter than its
-/// own size, and for one that is longer than any that is known here, with something there: an option that is asked for
-/// must not go unheard.
+/// The words of a caller's `T`; those that it is too short for are 0. `None` for NULL, for one that is shorter than its
+/// own size, and for one that is longer than `T`, with something there: an option that is asked for must not go unheard.
 ///
 /// # Safety
-/// Behind a pointer that is not NULL are as many bytes as its first word says.
-pub(super) unsafe fn read(options: *const u8) -> Option<[u64; LONGEST]> {
+/// Behind a real pointer are as many bytes as its first word says.
+pub(super) unsafe fn read<T>(options: *const u8) -> Option<[u64; LONGEST]> {
+    const { assert!(size_of::<T>() <= 8 * LONGEST && align_of::<T>() <= 8) };
     if !super::entry::is_real(options) {
         return None;
     }
@@ -19,10 +19,12 @@ pub(super) unsafe fn read(options: *const u8) -> Option<[u64; LONGEST]> {
         return None;
     }
     let mut words = [0; LONGEST];
-    let own = size.min(size_of_val(&words));
+    let own = size.min(size_of::<T>());
     // SAFETY: both have that many bytes, and words are the function's own.
     unsafe { std::ptr::copy_nonoverlapping(options, words.as_mut_ptr().cast(), own) };
-    // SAFETY: the rest is there too.
-    let rest = unsafe { std::slice::from_raw_parts(options.add(own), size - own) };
+    // SAFETY: as many are there, by the caller's word.
+    let tail = unsafe { options.add(own) };
+    // SAFETY: as above.
+    let rest = unsafe { std::slice::from_raw_parts(tail, size - own) };
     rest.iter().all(|byte| *byte == 0).then_some(words)
 }

@@ -1,8 +1,8 @@
 //! `struct xdp_program`: where a program comes from, and what it is.
 
 use super::entry::{
-    Errno, INVALID, at, at_mut, error_in, guarded, is_real, looked_up, number, or_null, pointer,
-    set_errno, status,
+    Errno, INVALID, at, at_mut, copy_of, error_in, guarded, is_real, looked_up, number, or_null,
+    pointer, set_errno, status,
 };
 use super::settings;
 use crate::{ChainActions, LibbpfObject, Program, Select};
@@ -224,14 +224,7 @@ unsafe fn find_and_open(
 }
 
 fn from_fd(fd: RawFd) -> Result<Box<xdp_program>, Errno> {
-    // SAFETY: it is only asked whether there is such a descriptor.
-    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(Errno(super::entry::errno()));
-    }
-    // SAFETY: the copy is nobody else's.
-    let copy = unsafe { std::os::fd::FromRawFd::from_raw_fd(copy) };
-    xdp_program::in_kernel(Program::from_fd(copy)?)
+    xdp_program::in_kernel(Program::from_fd(copy_of(fd)?)?)
 }
 
 fn from_id(id: u32) -> Result<Box<xdp_program>, Errno> {
@@ -326,9 +319,9 @@ impl xdp_program_opts {
     /// Behind a real pointer are as many bytes as it says in its first word.
     unsafe fn read(options: *const Self) -> Option<Self> {
         // SAFETY: what is real begins with its size; all bytes of what the caller has are there.
-        let bytes = unsafe { super::options::read(options.cast())? };
+        let bytes = unsafe { super::options::read::<Self>(options.cast())? };
         // SAFETY: integers and pointers, for which any bytes will do.
-        Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
+        Some(unsafe { bytes.as_ptr().cast::<Self>().read() })
     }
 
     /// How many ways to a program it names.

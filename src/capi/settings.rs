@@ -4,6 +4,7 @@ use super::entry::Errno;
 use crate::{Auto, Interface, Legacy, Netns, NetnsInode, Policy, Xdp};
 use once_cell::sync::OnceCell;
 use std::ffi::{CStr, c_char, c_int};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Where pins go.
@@ -64,7 +65,8 @@ pub(super) fn xdp() -> Result<Xdp, Errno> {
     static FOUND: [OnceCell<Xdp>; 3] = [const { OnceCell::new() }; 3];
     let layout = layout()?;
     let [legacy, netns, auto] = &FOUND;
-    let builder = Xdp::builder().policy(Policy::Auto);
+    // Without a bpf file system programs go without a dispatcher, under this lock, as in C libxdp.
+    let builder = Xdp::builder().policy(Policy::Auto).stand_in(Path::new("/run/xdp"));
     let found = match layout {
         Layout::Legacy => legacy.get_or_try_init(|| builder.layout(Legacy).build()),
         Layout::Netns => netns.get_or_try_init(|| builder.layout(NetnsInode).build()),

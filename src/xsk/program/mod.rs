@@ -141,6 +141,12 @@ impl DefaultProgram {
         self.let_go()
     }
 
+    /// Goes without leaving: its user goes on counting, as whoever has a descriptor of the map.
+    #[cfg(feature = "capi")]
+    pub(crate) fn stay(mut self) {
+        self.has_left = true;
+    }
+
     fn let_go(&mut self) -> Result<()> {
         self.has_left = true;
         let queues = self.queues.get_mut().unwrap_or_else(PoisonError::into_inner);
