@@ -106,7 +106,7 @@ fn detach(programs: &[&mut xdp_program], interface: &Interface, mode: Mode) -> R
             _ => return Err(INVALID),
         }
     }
-    ids.into_iter().fold(xdp.edit(interface), |edit, id| edit.remove(id)).commit()?;
+    ids.into_iter().fold(xdp.edit(interface), crate::Edit::remove).commit()?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_uint, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 
+const FRAGS: u32 = bpf_sys::BPF_F_XDP_HAS_FRAGS;
 /// `XDP_DEFAULT_RUN_PRIO`
 const DEFAULT_PRIORITY: c_uint = 50;
 /// What a slot of a dispatcher that nothing is in returns: no program may say whether the chain goes on after it.
@@ -69,7 +70,9 @@ impl xdp_program {
         let found = unsafe { find(object, which) };
         let made = found.ok_or(Errno(libc::ENOENT)).and_then(|program| {
             // SAFETY: the program is one of the open object.
-            let name = unsafe { CStr::from_ptr(bpf_sys::bpf_program__name(program.as_ptr())) };
+            let name = unsafe { bpf_sys::bpf_program__name(program.as_ptr()) };
+            // SAFETY: a program's name ends in NUL.
+            let name = unsafe { CStr::from_ptr(name) };
             // SAFETY: the object is open, is not used by others while this is, and is closed with this or later.
             let lent = unsafe { LibbpfObject::lent(object) };
             let select = Select::Function(name.to_str().map_err(|_| INVALID)?);
@@ -142,7 +145,7 @@ impl Opened {
         let program = self.program.as_ptr();
         // SAFETY: the program is live.
         let flags = unsafe { bpf_sys::bpf_program__flags(program) };
-        flags & bpf_sys::BPF_F_XDP_HAS_FRAGS != 0
+        flags & FRAGS != 0
     }
 }
 
@@ -258,10 +261,12 @@ pub unsafe extern "C" fn xdp_program__open_file(
     options: *mut bpf_object_open_opts,
 ) -> *mut xdp_program {
     pointer(|| {
-        // SAFETY: the header asks for strings and options.
-        let (path, section) = unsafe { (text(path), text(section)) };
-        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for a string.
+        let path = unsafe { text(path) };
         // SAFETY: as above.
+        let section = unsafe { text(section) };
+        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for libbpf's options.
         boxed(unsafe { open(path.ok_or(INVALID)?, which, options) })
     })
 }
@@ -273,10 +278,12 @@ pub unsafe extern "C" fn xdp_program__find_file(
     options: *mut bpf_object_open_opts,
 ) -> *mut xdp_program {
     pointer(|| {
-        // SAFETY: the header asks for strings and options.
-        let (file, section) = unsafe { (text(file), text(section)) };
-        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for a string.
+        let file = unsafe { text(file) };
         // SAFETY: as above.
+        let section = unsafe { text(section) };
+        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for libbpf's options.
         boxed(unsafe { find_and_open(file.ok_or(INVALID)?, which, options) })
     })
 }
@@ -528,7 +535,9 @@ pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
         // SAFETY: the header asks for a buffer of that length, of which one byte more than these is written.
         unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), buffer.cast(), count) };
         // SAFETY: count is less than length.
-        unsafe { buffer.add(count).write(0) };
+        let end = unsafe { buffer.add(count) };
+        // SAFETY: as above.
+        unsafe { end.write(0) };
         if fits { Ok(()) } else { Err(Errno(libc::ENOSPC)) }
     })
 }
@@ -558,8 +567,7 @@ pub unsafe extern "C" fn xdp_program__set_xdp_frags_support(
         let raw = program.object.as_ref().ok_or(INVALID)?.program.as_ptr();
         // SAFETY: the program is live.
         let flags = unsafe { bpf_sys::bpf_program__flags(raw) };
-        let frags = bpf_sys::BPF_F_XDP_HAS_FRAGS;
-        let flags = if has_frags { flags | frags } else { flags & !frags };
+        let flags = if has_frags { flags | FRAGS } else { flags & !FRAGS };
         // SAFETY: as above.
         let result = unsafe { bpf_sys::bpf_program__set_flags(raw, flags) };
         if result < 0 {
@@ -574,8 +582,10 @@ pub unsafe extern "C" fn xdp_program__set_xdp_frags_support(
 pub unsafe extern "C" fn xdp_program__pin(program: *mut xdp_program, path: *const c_char) -> c_int {
     use std::os::unix::ffi::OsStrExt;
     status(|| {
-        // SAFETY: the header asks for a program and a string.
-        let (program, path) = unsafe { (at(program), text(path)) };
+        // SAFETY: the header asks for a program.
+        let program = unsafe { at(program) };
+        // SAFETY: and for a string.
+        let path = unsafe { text(path) };
         let program = program.filter(|program| program.is_loaded()).ok_or(INVALID)?;
         let path = std::ffi::OsStr::from_bytes(path.ok_or(INVALID)?.to_bytes());
         Ok(program.program.pin(path)?)

@@ -28,8 +28,7 @@ const NETNS_COOKIE: c_int = 71;
 pub struct xsk_socket {
     /// Leaves first: after that nobody gives it packets.
     program: Option<DefaultProgram>,
-    _rx: Option<Mapped>,
-    _tx: Option<Mapped>,
+    _ends: (Option<Mapped>, Option<Mapped>),
     queue: u32,
     _rings: Arc<QueueRings>,
     /// `None`: the UMEM's own.
@@ -126,8 +125,8 @@ impl Wish<'_> {
         }
         books.sockets += 1;
         let umem = Arc::clone(umem);
-        let (_rx, _tx, _rings) = (rx_ring, tx_ring, rings);
-        Ok(Box::new(xsk_socket { program, _rx, _tx, queue, _rings, own_fd, umem }))
+        let ends = (rx_ring, tx_ring);
+        Ok(Box::new(xsk_socket { program, _ends: ends, queue, _rings: rings, own_fd, umem }))
     }
 
     /// The rings of the queue: those that it has, or those that were made with the memory, or new ones.

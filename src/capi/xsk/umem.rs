@@ -44,6 +44,9 @@ pub(super) struct First {
     pub(super) places: (*mut Ring, *mut Ring),
 }
 
+// SAFETY: the places are only compared here; who writes to them was given them by the caller in that call.
+unsafe impl Send for First {}
+
 /// The fill and the completion ring of a queue.
 #[derive(Debug)]
 pub(super) struct QueueRings {
