@@ -87,11 +87,6 @@ pub(super) fn number(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
     }
 }
 
-/// As [`number`], of a function that leaves `errno` alone.
-pub(super) fn quiet(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
-    guarded(|| Err(Errno(libc::EFAULT)), work).unwrap_or_else(|Errno(errno)| -errno)
-}
-
 /// A pointer, or an error in place of one.
 pub(super) fn pointer<T>(work: impl FnOnce() -> Result<*mut T, Errno>) -> *mut T {
     match guarded(|| Err(Errno(libc::EFAULT)), work) {
