@@ -53,6 +53,7 @@ bench:
 	@benches/run
 	@benches/run recovery
 	@benches/run xsk
+	@benches/run load
 
 fuzz:
 	@tests/setup test
