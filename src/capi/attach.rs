@@ -1,6 +1,6 @@
 //! Putting programs on interfaces, and taking them off.
 
-use super::entry::{Errno, INVALID, at, at_mut, copy_of, guarded, is_real, quiet, status};
+use super::entry::{Errno, INVALID, at, at_mut, copy_of, guarded, is_real, status};
 use super::multiprog::mode_of;
 use super::program::xdp_program;
 use super::settings;
@@ -22,36 +22,42 @@ pub(super) fn mode(mode: c_uint) -> Mode {
     }
 }
 
-/// The programs of a caller's array, each once.
+/// The programs of a caller's array, each once; and whether one was there twice.
 ///
 /// # Safety
 /// A real pointer is to `count` pointers, each real one to a program of which nobody else has a reference.
 unsafe fn programs<'a>(
     array: *mut *mut xdp_program,
     count: usize,
-) -> Result<Vec<&'a mut xdp_program>, Errno> {
+) -> Result<(Vec<&'a mut xdp_program>, bool), Errno> {
     if !is_real(array) || count == 0 || count > crate::MAX_PROGRAMS * 2 {
         let is_many = is_real(array) && count > 0;
         return Err(if is_many { Errno(libc::E2BIG) } else { INVALID });
     }
     // SAFETY: the caller promises so many pointers.
     let pointers = unsafe { std::slice::from_raw_parts(array, count) };
-    let mut sorted: Vec<_> = pointers.to_vec();
-    sorted.sort_unstable();
-    if sorted.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
-        return Err(INVALID);
+    let mut once: Vec<*mut xdp_program> = Vec::with_capacity(count);
+    for &pointer in pointers {
+        if !once.contains(&pointer) {
+            once.push(pointer);
+        }
     }
+    let is_twice = once.len() < count;
     // SAFETY: the caller promises it, and no pointer is there twice.
-    pointers.iter().map(|&pointer| unsafe { at_mut(pointer) }.ok_or(INVALID)).collect()
+    let programs = once.into_iter().map(|pointer| unsafe { at_mut(pointer) }.ok_or(INVALID));
+    Ok((programs.collect::<Result<_, _>>()?, is_twice))
 }
 
 fn attach(
-    mut programs: Vec<&mut xdp_program>,
+    (mut programs, is_twice): (Vec<&mut xdp_program>, bool),
     interface: &Interface,
     mode: Mode,
     flags: c_uint,
 ) -> Result<(), Errno> {
     let is_alone = programs.len() == 1;
+    if is_twice {
+        return Err(Errno(libc::EEXIST));
+    }
     if mode == Mode::Hardware && !is_alone {
         return Err(INVALID);
     }
@@ -106,7 +112,7 @@ fn detach(programs: &[&mut xdp_program], interface: &Interface, mode: Mode) -> R
             _ => return Err(INVALID),
         }
     }
-    ids.into_iter().fold(xdp.edit(interface), |edit, id| edit.remove(id)).commit()?;
+    ids.into_iter().fold(xdp.edit(interface), crate::Edit::remove).commit()?;
     Ok(())
 }
 
@@ -161,8 +167,10 @@ pub unsafe extern "C" fn xdp_program__detach_multi(
             return Err(INVALID);
         }
         // SAFETY: the header asks for an array of programs.
-        let programs = unsafe { programs(array, count) }?;
-        detach(&programs, &settings::interface(index)?, mode(how))
+        let (programs, _) = unsafe { programs(array, count) }?;
+        // As C libxdp says of whatever has no program.
+        let interface = settings::interface(index).map_err(|_| Errno(libc::ENOENT))?;
+        detach(&programs, &interface, mode(how))
     })
 }
 
@@ -173,10 +181,6 @@ pub unsafe extern "C" fn xdp_program__detach(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
-    if !is_real(program) {
-        // C libxdp does not touch errno here.
-        return quiet(|| Err(INVALID));
-    }
     let mut array = [program];
     // SAFETY: an array of one program.
     unsafe { xdp_program__detach_multi(array.as_mut_ptr(), 1, index, how, flags) }
@@ -215,7 +219,7 @@ pub unsafe extern "C" fn oxdp_detach(
             return Err(INVALID);
         }
         // SAFETY: the header asks for an array of programs.
-        let programs = unsafe { programs(array, count) }?;
+        let (programs, _) = unsafe { programs(array, count) }?;
         detach(&programs, &in_netns(index, netns)?, mode(how))
     })
 }

@@ -87,11 +87,6 @@ pub(super) fn number(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
     }
 }
 
-/// As [`number`], of a function that leaves `errno` alone.
-pub(super) fn quiet(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
-    guarded(|| Err(Errno(libc::EFAULT)), work).unwrap_or_else(|Errno(errno)| -errno)
-}
-
 /// A pointer, or an error in place of one.
 pub(super) fn pointer<T>(work: impl FnOnce() -> Result<*mut T, Errno>) -> *mut T {
     match guarded(|| Err(Errno(libc::EFAULT)), work) {
@@ -164,11 +159,15 @@ pub(super) fn copy_of(fd: c_int) -> Result<OwnedFd, Errno> {
 }
 
 pub(super) fn set_errno(errno: c_int) {
+    // SAFETY: it takes nothing.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: errno is this thread's, and lives as long as it.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { place.write(errno) };
 }
 
 pub(super) fn errno() -> c_int {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() }
+    // SAFETY: it takes nothing.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: errno is this thread's, and lives as long as it.
+    unsafe { place.read() }
 }

@@ -2,7 +2,7 @@
 
 use super::layout::{Mapped, RING_SIZE, Ring, SocketConfig, SocketOptions, or_default};
 use super::umem::{Books, QueueRings, Shared, xsk_umem};
-use crate::capi::entry::{Errno, INVALID, at, copy_of, guarded, is_real, or_null, quiet};
+use crate::capi::entry::{Errno, INVALID, at, copy_of, guarded, is_real, number, or_null};
 use crate::capi::{options, settings};
 use crate::sys::xsk::{Address, RingKind, XDP_SHARED_UMEM, XDP_USE_SG};
 use crate::xsk::{DefaultProgram, ProgramOptions};
@@ -28,10 +28,11 @@ const NETNS_COOKIE: c_int = 71;
 pub struct xsk_socket {
     /// Leaves first: after that nobody gives it packets.
     program: Option<DefaultProgram>,
-    _rx: Option<Mapped>,
-    _tx: Option<Mapped>,
+    _ends: (Option<Mapped>, Option<Mapped>),
     queue: u32,
-    _rings: Arc<QueueRings>,
+    /// Among the sockets of the UMEM.
+    number: usize,
+    rings: Arc<QueueRings>,
     /// `None`: the UMEM's own.
     own_fd: Option<OwnedFd>,
     umem: Arc<Shared>,
@@ -45,8 +46,14 @@ impl xsk_socket {
 
 impl Drop for xsk_socket {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.program.take().map(DefaultProgram::leave) {
-            log::warn!("the default program is left behind: {error}");
+        if let Some(program) = self.program.take() {
+            if !self.rings.is_received_by(self.number) {
+                // Another socket of the queue has its packets.
+                program.forget(self.queue);
+            }
+            if let Err(error) = program.leave() {
+                log::warn!("the default program is left behind: {error}");
+            }
         }
         self.umem.books().sockets -= 1;
     }
@@ -69,10 +76,10 @@ impl Wish<'_> {
     /// Pointers are NULL or as the header says.
     unsafe fn create(self) -> Result<Box<xsk_socket>, Errno> {
         let Self { queue, rx, tx, config, .. } = self;
-        if !is_real(rx) && !is_real(tx) {
+        if !is_real(self.name) || !is_real(rx) && !is_real(tx) {
             return Err(Errno(libc::EFAULT));
         }
-        if config.flags & !NO_PROGRAM != 0 || !is_real(self.name) {
+        if config.flags & !NO_PROGRAM != 0 {
             return Err(INVALID);
         }
         // SAFETY: the caller promises a string.
@@ -125,9 +132,14 @@ impl Wish<'_> {
             }
         }
         books.sockets += 1;
+        books.made_so_far += 1;
+        let number = books.made_so_far;
+        if program.is_some() && rx_ring.is_some() {
+            rings.is_now_received_by(number);
+        }
         let umem = Arc::clone(umem);
-        let (_rx, _tx, _rings) = (rx_ring, tx_ring, rings);
-        Ok(Box::new(xsk_socket { program, _rx, _tx, queue, _rings, own_fd, umem }))
+        let ends = (rx_ring, tx_ring);
+        Ok(Box::new(xsk_socket { program, _ends: ends, queue, number, rings, own_fd, umem }))
     }
 
     /// The rings of the queue: those that it has, or those that were made with the memory, or new ones.
@@ -244,7 +256,7 @@ pub unsafe extern "C" fn xsk_socket__create_shared(
     completion: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
-    quiet(|| {
+    number(|| {
         // SAFETY: the header asks for a UMEM.
         let umem = unsafe { at(umem) }.filter(|_| is_real(to)).ok_or(Errno(libc::EFAULT))?;
         // SAFETY: the header asks for a configuration.
@@ -329,7 +341,7 @@ pub unsafe extern "C" fn xsk_socket__fd(socket: *const xsk_socket) -> c_int {
 /// For a process that was given the map, say by one that may load programs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_socket__update_xskmap(socket: *mut xsk_socket, map: c_int) -> c_int {
-    quiet(|| {
+    number(|| {
         // SAFETY: the header asks for a socket.
         let own = unsafe { at(socket) }.ok_or(INVALID)?;
         let kernel = &own.umem.kernel;
@@ -342,7 +354,7 @@ pub unsafe extern "C" fn xsk_socket__update_xskmap(socket: *mut xsk_socket, map:
 /// Puts the default program on an interface, and leaves it there; its map is the caller's to close.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_setup_xdp_prog(index: c_int, map: *mut c_int) -> c_int {
-    quiet(|| {
+    number(|| {
         let interface = settings::interface(index).map_err(|_| INVALID)?;
         let program = join(&interface, &SocketConfig::default())?;
         // It is this descriptor by which it is seen that the program is in use.

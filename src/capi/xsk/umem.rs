@@ -1,13 +1,14 @@
 //! `struct xsk_umem`: memory that is registered with a socket, and the rings of that.
 
 use super::layout::{FRAME_SIZE, Mapped, RING_SIZE, Ring, UmemConfig, UmemOptions, or_default};
-use crate::capi::entry::{Errno, INVALID, at, guarded, is_real, or_null, quiet};
+use crate::capi::entry::{Errno, INVALID, at, guarded, is_real, number, or_null};
 use crate::capi::options;
 use crate::sys::Kernel;
 use crate::sys::xsk::{RingKind, UmemRegistration, XDP_UMEM_TX_METADATA_LEN};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What `struct xsk_umem *` points to. Sockets have a part in what is in it.
@@ -29,6 +30,8 @@ pub(super) struct Shared {
 pub(super) struct Books {
     /// Sockets that there are.
     pub(super) sockets: usize,
+    /// And that there were.
+    pub(super) made_so_far: usize,
     /// Of the first socket, until it is there.
     pub(super) first: Option<First>,
     /// For each queue that there are sockets on.
@@ -44,6 +47,9 @@ pub(super) struct First {
     pub(super) places: (*mut Ring, *mut Ring),
 }
 
+// SAFETY: the places are only compared here; who writes to them was given them by the caller in that call.
+unsafe impl Send for First {}
+
 /// The fill and the completion ring of a queue.
 #[derive(Debug)]
 pub(super) struct QueueRings {
@@ -51,11 +57,21 @@ pub(super) struct QueueRings {
     pub(super) queue: (u64, u32, u32),
     /// Unmapped with the last socket.
     _rings: (Mapped, Mapped),
+    /// Number of the socket that the default program gives the packets to; 0: none.
+    receiver: AtomicUsize,
 }
 
 impl QueueRings {
     pub(super) fn new(queue: (u64, u32, u32), rings: (Mapped, Mapped)) -> Arc<Self> {
-        Arc::new(Self { queue, _rings: rings })
+        Arc::new(Self { queue, _rings: rings, receiver: AtomicUsize::new(0) })
+    }
+
+    pub(super) fn is_now_received_by(&self, socket: usize) {
+        self.receiver.store(socket, Ordering::Release);
+    }
+
+    pub(super) fn is_received_by(&self, socket: usize) -> bool {
+        self.receiver.load(Ordering::Acquire) == socket
     }
 }
 
@@ -147,7 +163,7 @@ pub unsafe extern "C" fn xsk_umem__create_with_fd(
     completion: *mut Ring,
     config: *const UmemConfig,
 ) -> c_int {
-    quiet(|| {
+    number(|| {
         // SAFETY: the header asks for a configuration.
         let config = unsafe { at(config) }.copied().unwrap_or_default();
         let config = complete(config);
@@ -201,7 +217,7 @@ pub unsafe extern "C" fn xsk_umem__create_opts(
 /// Not as long as there are sockets of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_umem__delete(umem: *mut xsk_umem) -> c_int {
-    quiet(|| {
+    number(|| {
         // SAFETY: the header asks for a UMEM.
         let Some(own) = (unsafe { at(umem) }) else { return Ok(0) };
         if own.shared.books().sockets > 0 {
