@@ -25,10 +25,10 @@
 /* The kernel lets go of a queue some time after its socket is closed, and is busy until then. */
 #define soon(condition) \
 	do { \
-		int tries = 100000; \
+		int tries = 10000; \
 		while (!(condition)) { \
 			check(--tries); \
-			usleep(100); \
+			usleep(1000); \
 		} \
 	} while (0)
 
@@ -511,9 +511,9 @@ static void repeat(const char *name, void (*round)(void), int rounds)
 			break;
 		usleep(100000);
 	}
-	printf("%s: %d rounds; descriptors %d, then %d; programs %d, then %d; maps %d, then %d; bytes %zu, then %zu; pages %ld, then %ld\n",
-	       name, rounds, before.descriptors, after.descriptors, before.programs, after.programs, before.maps, after.maps,
-	       before.bytes, after.bytes, before.pages, after.pages);
+	printf("%s, %d rounds: descriptors %d, %d; programs %d, %d; maps %d, %d; ", name, rounds, before.descriptors,
+	       after.descriptors, before.programs, after.programs, before.maps, after.maps);
+	printf("bytes %zu, %zu; pages %ld, %ld\n", before.bytes, after.bytes, before.pages, after.pages);
 	fflush(stdout);
 	check(after.descriptors == before.descriptors);
 	check(after.programs <= before.programs && after.maps <= before.maps);
