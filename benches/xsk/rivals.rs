@@ -105,9 +105,7 @@ impl Rivals {
             command.args([word(case), UPLINK, BATCH, &seconds.to_string(), &count.to_string()]);
             command.args(self.spin.then_some("spin"));
         }
-        if let (Rival::FromC, Some(own)) = (rival, &self.own) {
-            command.env("LD_LIBRARY_PATH", own);
-        }
+        self.choose_library(rival, &mut command);
         let output = command.output().with_context(|| program.display().to_string())?;
         read(&output).with_context(|| rival.name())
     }
@@ -120,9 +118,7 @@ impl Rivals {
         rounds: usize,
     ) -> Result<Vec<Duration>> {
         let mut command = at(&pair.near.name, Processor::Last, &self.twins.path().join("twin"));
-        if let (Rival::FromC, Some(own)) = (rival, &self.own) {
-            command.env("LD_LIBRARY_PATH", own);
-        }
+        self.choose_library(rival, &mut command);
         let output = command.args(["open", UPLINK, &rounds.to_string()]).output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -131,6 +127,13 @@ impl Rivals {
             Ok(Duration::from_secs_f64(milliseconds / 1e3))
         };
         said.lines().map(took).collect()
+    }
+
+    /// The twin runs with the machine's, or with ours.
+    fn choose_library(&self, rival: Rival, command: &mut Command) {
+        if let (Rival::FromC, Some(own)) = (rival, &self.own) {
+            command.env("LD_LIBRARY_PATH", own);
+        }
     }
 
     fn program(&self, rival: Rival, case: Case) -> Result<PathBuf> {

@@ -30,9 +30,11 @@ unsafe fn programs<'a>(
     array: *mut *mut xdp_program,
     count: usize,
 ) -> Result<(Vec<&'a mut xdp_program>, bool), Errno> {
-    if !is_real(array) || count == 0 || count > crate::MAX_PROGRAMS * 2 {
-        let is_many = is_real(array) && count > 0;
-        return Err(if is_many { Errno(libc::E2BIG) } else { INVALID });
+    if !is_real(array) || count == 0 {
+        return Err(INVALID);
+    }
+    if count > crate::MAX_PROGRAMS * 2 {
+        return Err(Errno(libc::E2BIG));
     }
     // SAFETY: the caller promises so many pointers.
     let pointers = unsafe { std::slice::from_raw_parts(array, count) };
@@ -124,6 +126,46 @@ fn in_netns(index: c_int, netns: c_int) -> Result<Interface, Errno> {
     Ok(Interface::by_index(&Netns::from_fd(copy_of(netns)?)?, index)?)
 }
 
+/// What both functions do that attach several programs.
+///
+/// # Safety
+/// As [`programs`].
+unsafe fn attach_several(
+    (array, count): (*mut *mut xdp_program, usize),
+    interface: impl FnOnce() -> Result<Interface, Errno>,
+    how: c_uint,
+    (flags, known): (c_uint, c_uint),
+) -> c_int {
+    status(|| {
+        if flags & !known != 0 {
+            return Err(INVALID);
+        }
+        // SAFETY: the caller promises it.
+        let programs = unsafe { programs(array, count) }?;
+        attach(programs, &interface()?, mode(how), flags)
+    })
+}
+
+/// What both functions do that take several programs off.
+///
+/// # Safety
+/// As [`programs`].
+unsafe fn detach_several(
+    (array, count): (*mut *mut xdp_program, usize),
+    interface: impl FnOnce() -> Result<Interface, Errno>,
+    how: c_uint,
+    flags: c_uint,
+) -> c_int {
+    status(|| {
+        if flags != 0 {
+            return Err(INVALID);
+        }
+        // SAFETY: the caller promises it.
+        let (programs, _) = unsafe { programs(array, count) }?;
+        detach(&programs, &interface()?, mode(how))
+    })
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__attach_multi(
     array: *mut *mut xdp_program,
@@ -132,14 +174,9 @@ pub unsafe extern "C" fn xdp_program__attach_multi(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
-    status(|| {
-        if flags & !BOUND != 0 {
-            return Err(INVALID);
-        }
-        // SAFETY: the header asks for an array of programs.
-        let programs = unsafe { programs(array, count) }?;
-        attach(programs, &settings::interface(index)?, mode(how), flags)
-    })
+    let interface = || settings::interface(index);
+    // SAFETY: the header asks for an array of programs.
+    unsafe { attach_several((array, count), interface, how, (flags, BOUND)) }
 }
 
 #[unsafe(no_mangle)]
@@ -162,16 +199,10 @@ pub unsafe extern "C" fn xdp_program__detach_multi(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
-    status(|| {
-        if flags != 0 {
-            return Err(INVALID);
-        }
-        // SAFETY: the header asks for an array of programs.
-        let (programs, _) = unsafe { programs(array, count) }?;
-        // As C libxdp says of whatever has no program.
-        let interface = settings::interface(index).map_err(|_| Errno(libc::ENOENT))?;
-        detach(&programs, &interface, mode(how))
-    })
+    // As C libxdp says of whatever has no program.
+    let interface = || settings::interface(index).map_err(|_| Errno(libc::ENOENT));
+    // SAFETY: the header asks for an array of programs.
+    unsafe { detach_several((array, count), interface, how, flags) }
 }
 
 #[unsafe(no_mangle)]
@@ -195,14 +226,9 @@ pub unsafe extern "C" fn oxdp_attach(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
-    status(|| {
-        if flags & !(BOUND | LINK) != 0 {
-            return Err(INVALID);
-        }
-        // SAFETY: the header asks for an array of programs.
-        let programs = unsafe { programs(array, count) }?;
-        attach(programs, &in_netns(index, netns)?, mode(how), flags)
-    })
+    let interface = || in_netns(index, netns);
+    // SAFETY: the header asks for an array of programs.
+    unsafe { attach_several((array, count), interface, how, (flags, BOUND | LINK)) }
 }
 
 #[unsafe(no_mangle)]
@@ -214,14 +240,9 @@ pub unsafe extern "C" fn oxdp_detach(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
-    status(|| {
-        if flags != 0 {
-            return Err(INVALID);
-        }
-        // SAFETY: the header asks for an array of programs.
-        let (programs, _) = unsafe { programs(array, count) }?;
-        detach(&programs, &in_netns(index, netns)?, mode(how))
-    })
+    let interface = || in_netns(index, netns);
+    // SAFETY: the header asks for an array of programs.
+    unsafe { detach_several((array, count), interface, how, flags) }
 }
 
 /// The mode that it runs in there; 0 if it does not.

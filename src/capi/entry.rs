@@ -135,6 +135,29 @@ pub(super) unsafe fn at_mut<'a, T>(pointer: *mut T) -> Option<&'a mut T> {
     is_real(pointer).then(|| unsafe { &mut *pointer })
 }
 
+/// What `what` says of what is at a caller's pointer; `nothing` where nothing is.
+///
+/// # Safety
+/// As [`at`], until this returns.
+pub(super) unsafe fn ask<T, R>(pointer: *const T, nothing: R, what: impl FnOnce(&T) -> R) -> R {
+    // SAFETY: the caller promises it.
+    guarded(|| None, || unsafe { at(pointer) }.map(what)).unwrap_or(nothing)
+}
+
+/// Ends what is at a caller's pointer, if anything is.
+///
+/// # Safety
+/// A real pointer is from [`Box::into_raw`], and is not used again.
+pub(super) unsafe fn close<T>(pointer: *mut T) {
+    let end = || {
+        if is_real(pointer) {
+            // SAFETY: the caller promises it.
+            drop(unsafe { Box::from_raw(pointer) });
+        }
+    };
+    guarded(|| (), end);
+}
+
 /// Whether a pointer is neither NULL nor an error.
 pub(super) fn is_real<T>(pointer: *const T) -> bool {
     !pointer.is_null() && error_in(pointer).is_none()

@@ -1,9 +1,10 @@
 //! What `xdp/oxdp.h` has beyond libxdp, but for attaching.
 
-use super::entry::{Errno, INVALID, at, at_mut, guarded, is_real, number, or_null, status};
+use super::entry::{Errno, INVALID, ask, at, at_mut, close, is_real, number, or_null, status};
 use super::settings::{self, Layout};
 use crate::{Done, EmptyDispatcher, Features, RecoveryPlan};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
+use std::ptr::null;
 
 /// `OXDP_PLAN_REMOVE_EMPTY`
 const REMOVE_EMPTY: c_uint = 1 << 0;
@@ -20,7 +21,7 @@ pub unsafe extern "C" fn oxdp_set_layout(layout: *const c_char) -> c_int {
         let real = is_real(layout);
         // SAFETY: the header asks for a string.
         let word = real.then(|| unsafe { CStr::from_ptr(layout) }).ok_or(INVALID)?;
-        settings::choose(Layout::of(word).ok_or(INVALID)?);
+        settings::choose(Layout::of(word.to_bytes()).ok_or(INVALID)?);
         Ok(())
     })
 }
@@ -50,20 +51,20 @@ pub extern "C" fn oxdp_plan(flags: c_uint) -> *mut Plan {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn oxdp_plan__count(plan: *const Plan) -> usize {
     // SAFETY: the header asks for a plan.
-    guarded(|| 0, || unsafe { at(plan) }.map_or(0, |plan| plan.lines.len()))
+    unsafe { ask(plan, 0, |plan| plan.lines.len()) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn oxdp_plan__line(plan: *const Plan, index: usize) -> *const c_char {
+    let line = |plan: &Plan| plan.lines.get(index).map_or(null(), |line| line.as_ptr());
     // SAFETY: the header asks for a plan.
-    let line = guarded(|| None, || unsafe { at(plan) }?.lines.get(index));
-    line.map_or(std::ptr::null(), |line| line.as_ptr())
+    unsafe { ask(plan, null(), line) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn oxdp_plan__is_change(plan: *const Plan) -> bool {
     // SAFETY: the header asks for a plan.
-    guarded(|| false, || unsafe { at(plan) }.is_some_and(|plan| plan.plan.is_change()))
+    unsafe { ask(plan, false, |plan| plan.plan.is_change()) }
 }
 
 #[unsafe(no_mangle)]
@@ -91,15 +92,8 @@ pub unsafe extern "C" fn oxdp_plan__apply(plan: *mut Plan) -> c_int {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn oxdp_plan__free(plan: *mut Plan) {
-    guarded(
-        || (),
-        || {
-            if is_real(plan) {
-                // SAFETY: the header asks for one that was made here, and is not used again.
-                drop(unsafe { Box::from_raw(plan) });
-            }
-        },
-    );
+    // SAFETY: the header asks for one that was made here, and is not used again.
+    unsafe { close(plan) };
 }
 
 /// `struct oxdp_features`: a size and the answers, a byte each.

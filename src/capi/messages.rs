@@ -1,7 +1,9 @@
-//! What the library has to say goes through the caller's print function, as libxdp's does.
+//! What the library has to say goes through the caller's print function, as libxdp's does; and errors in words.
 
+use super::entry::{Errno, errno, error_in, is_real, number, set_errno};
+use libbpf_sys as bpf_sys;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -56,13 +58,37 @@ impl Log for Messages {
         };
         let text = format!("libxdp: {}\n", record.args()).replace('\0', "?");
         let Ok(text) = CString::new(text) else { return };
-        let errno = super::entry::errno();
+        let before = errno();
         // SAFETY: print is a function of this type, and text ends in NUL.
         unsafe { oxdp_capi_say(print, level, text.as_ptr()) };
-        super::entry::set_errno(errno);
+        set_errno(before);
     }
 
     fn flush(&self) {}
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn libxdp_get_error(pointer: *const c_void) -> c_long {
+    if is_real(pointer) {
+        return 0;
+    }
+    if let Some(Errno(errno)) = error_in(pointer) {
+        set_errno(errno);
+    }
+    -c_long::from(errno())
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn libxdp_strerror(
+    error: c_int,
+    buffer: *mut c_char,
+    length: usize,
+) -> c_int {
+    // SAFETY: the header asks for a buffer of that length; libbpf checks it.
+    number(|| match unsafe { bpf_sys::libbpf_strerror(error, buffer, length as bpf_sys::size_t) } {
+        result if result < 0 => Err(Errno(-result)),
+        result => Ok(result),
+    })
 }
 
 /// Before anything can have something to say.

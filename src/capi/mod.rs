@@ -23,5 +23,6 @@ mod multiprog;
 mod objects;
 mod options;
 mod program;
+mod properties;
 mod settings;
 mod xsk;

@@ -1,6 +1,6 @@
 //! `struct xdp_multiprog`: what is on an interface.
 
-use super::entry::{Errno, INVALID, at, guarded, is_real, looked_up, number, pointer, status};
+use super::entry::{Errno, INVALID, ask, at, close, looked_up, number, pointer, status};
 use super::program::xdp_program;
 use super::settings;
 use crate::{Chain, Mode, Occupant, Program};
@@ -108,15 +108,8 @@ pub extern "C" fn xdp_multiprog__get_from_ifindex(index: c_int) -> *mut xdp_mult
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_multiprog__close(multiprog: *mut xdp_multiprog) {
-    guarded(
-        || (),
-        || {
-            if is_real(multiprog) {
-                // SAFETY: the header asks for one that was made here, and is not used again.
-                drop(unsafe { Box::from_raw(multiprog) });
-            }
-        },
-    );
+    // SAFETY: the header asks for one that was made here, and is not used again.
+    unsafe { close(multiprog) };
 }
 
 #[unsafe(no_mangle)]
@@ -175,19 +168,6 @@ pub unsafe extern "C" fn xdp_multiprog__main_prog(
 ) -> *mut xdp_program {
     // SAFETY: the header asks for a multiprog.
     looked_up(|| unsafe { at(multiprog) }.map(|own| own.main))
-}
-
-/// What a multiprog says, or `nothing` of none.
-///
-/// # Safety
-/// A real pointer is to a multiprog.
-unsafe fn ask<T>(
-    multiprog: *const xdp_multiprog,
-    nothing: T,
-    what: impl FnOnce(&xdp_multiprog) -> T,
-) -> T {
-    // SAFETY: the caller promises it.
-    guarded(|| None, || unsafe { at(multiprog) }.map(what)).unwrap_or(nothing)
 }
 
 #[unsafe(no_mangle)]

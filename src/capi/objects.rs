@@ -1,8 +1,9 @@
 //! Where BPF objects are that are asked for by name.
 
 use super::entry::Errno;
-use super::settings::variable;
-use std::ffi::{CStr, CString};
+use crate::sys::Kernel;
+use std::ffi::{CStr, CString, OsString};
+use std::os::unix::ffi::OsStringExt;
 
 /// Where they are installed; `make install` says.
 const OBJECTS: &str = match option_env!("OXDP_BPF_OBJECT_PATH") {
@@ -12,8 +13,9 @@ const OBJECTS: &str = match option_env!("OXDP_BPF_OBJECT_PATH") {
 
 /// The path of an object: in `LIBXDP_OBJECT_PATH` if that is set, and nowhere else then.
 pub(super) fn find(name: &CStr) -> Result<CString, Errno> {
-    let folder = variable(c"LIBXDP_OBJECT_PATH").map_or(OBJECTS.as_bytes(), CStr::to_bytes);
-    let path = [folder, b"/", name.to_bytes()].concat();
+    let folder = Kernel::default().variable("LIBXDP_OBJECT_PATH");
+    let folder = folder.map_or_else(|| OBJECTS.into(), OsString::into_vec);
+    let path = [&folder, &b"/"[..], name.to_bytes()].concat();
     let path = CString::new(path).map_err(|_| Errno(libc::EINVAL))?;
     // SAFETY: path ends in NUL.
     if unsafe { libc::access(path.as_ptr(), libc::F_OK) } == 0 {

@@ -1,15 +1,17 @@
 //! Options that grow from version to version: structures that begin with their size.
 
-/// Words of the longest that is known here.
-const LONGEST: usize = 16;
-
-/// The words of a caller's `T`; those that it is too short for are 0. `None` for NULL, for one that is shorter than its
-/// own size, and for one that is longer than `T`, with something there: an option that is asked for must not go unheard.
+/// A structure of options.
 ///
 /// # Safety
-/// Behind a real pointer are as many bytes as its first word says.
-pub(super) unsafe fn read<T>(options: *const u8) -> Option<[u64; LONGEST]> {
-    const { assert!(size_of::<T>() <= 8 * LONGEST && align_of::<T>() <= 8) };
+/// It has C's layout, begins with a `usize`, and consists of integers and pointers, so that any bytes are one.
+pub(super) unsafe trait Options: Sized {}
+
+/// The caller's options; what they are too short for is 0. `None` for NULL, for a structure that is shorter than its own size,
+/// and for one that is longer than `T`, with something there: an option that is asked for must not go unheard.
+///
+/// # Safety
+/// Behind a real pointer are as many bytes as the first word there says.
+pub(super) unsafe fn read<T: Options>(options: *const T) -> Option<T> {
     if !super::entry::is_real(options) {
         return None;
     }
@@ -18,13 +20,14 @@ pub(super) unsafe fn read<T>(options: *const u8) -> Option<[u64; LONGEST]> {
     if size < size_of::<usize>() {
         return None;
     }
-    let mut words = [0; LONGEST];
-    let own = size.min(size_of::<T>());
-    // SAFETY: both have that many bytes, and words are the function's own.
-    unsafe { std::ptr::copy_nonoverlapping(options, words.as_mut_ptr().cast(), own) };
+    let (from, own) = (options.cast::<u8>(), size.min(size_of::<T>()));
+    let mut known = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: both have that many bytes, and known is the function's own.
+    unsafe { std::ptr::copy_nonoverlapping(from, known.as_mut_ptr().cast(), own) };
     // SAFETY: as many are there, by the caller's word.
-    let tail = unsafe { options.add(own) };
+    let tail = unsafe { from.add(own) };
     // SAFETY: as above.
     let rest = unsafe { std::slice::from_raw_parts(tail, size - own) };
-    rest.iter().all(|byte| *byte == 0).then_some(words)
+    // SAFETY: any bytes are one, and all are written.
+    rest.iter().all(|byte| *byte == 0).then(|| unsafe { known.assume_init() })
 }

@@ -1,50 +1,35 @@
 //! `struct xdp_program`: where a program comes from, and what it is.
 
-use super::entry::{
-    Errno, INVALID, at, at_mut, copy_of, error_in, guarded, is_real, looked_up, number, or_null,
-    pointer, set_errno, status,
-};
-use super::settings;
+use super::entry::{Errno, INVALID, at, close, copy_of, error_in, is_real, or_null, pointer};
+use super::objects;
+use super::options::{self, Options};
 use crate::{ChainActions, LibbpfObject, Program, Select};
 use libbpf_sys as bpf_sys;
 use libbpf_sys::{bpf_object, bpf_object_open_opts, bpf_program, btf};
-use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_uint, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint};
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-
-const FRAGS: u32 = bpf_sys::BPF_F_XDP_HAS_FRAGS;
-/// `XDP_DEFAULT_RUN_PRIO`
-const DEFAULT_PRIORITY: c_uint = 50;
-/// What a slot of a dispatcher that nothing is in returns: no program may say whether the chain goes on after it.
-const DISPATCHER_RETVAL: c_uint = 31;
-const ACTIONS: [(ChainActions, &CStr); 5] = [
-    (ChainActions::ABORTED, c"XDP_ABORTED"),
-    (ChainActions::DROP, c"XDP_DROP"),
-    (ChainActions::PASS, c"XDP_PASS"),
-    (ChainActions::TX, c"XDP_TX"),
-    (ChainActions::REDIRECT, c"XDP_REDIRECT"),
-];
 
 /// What `struct xdp_program *` points to.
 #[derive(Debug)]
 pub struct xdp_program {
     pub(super) program: Program,
     /// As C has it.
-    name: CString,
-    object: Option<Opened>,
+    pub(super) name: CString,
+    pub(super) object: Option<Opened>,
     /// Of a program that was found in the kernel, ours.
-    btf: Option<NonNull<btf>>,
-    tag: [u8; 8],
+    pub(super) btf: Option<NonNull<btf>>,
+    pub(super) tag: [u8; 8],
     /// The next in a chain, which is its `xdp_multiprog`'s.
     pub(super) next: *mut xdp_program,
 }
 
 /// A program of an object that libbpf has opened.
 #[derive(Debug)]
-struct Opened {
+pub(super) struct Opened {
     object: Arc<Object>,
-    program: NonNull<bpf_program>,
+    pub(super) program: NonNull<bpf_program>,
 }
 
 /// An object. One of our own is closed with the last program of it.
@@ -131,14 +116,6 @@ impl xdp_program {
         }
     }
 
-    /// Before it is loaded: what has been set on libbpf's program since it was opened.
-    pub(super) fn follow_object(&mut self) {
-        if let Some(opened) = self.object.as_ref().filter(|_| !self.is_loaded()) {
-            let has_frags = opened.has_frags();
-            self.program.set_frags(has_frags);
-        }
-    }
-
     pub(super) fn set_place(&mut self, priority: u32, actions: ChainActions, has_frags: bool) {
         self.program.set_priority(priority);
         self.program.set_chain_actions(actions);
@@ -147,11 +124,8 @@ impl xdp_program {
 }
 
 impl Opened {
-    fn has_frags(&self) -> bool {
-        let program = self.program.as_ptr();
-        // SAFETY: the program is live.
-        let flags = unsafe { bpf_sys::bpf_program__flags(program) };
-        flags & FRAGS != 0
+    pub(super) fn object(&self) -> *mut bpf_object {
+        self.object.raw.as_ptr()
     }
 }
 
@@ -188,7 +162,7 @@ unsafe fn find(object: NonNull<bpf_object>, which: Which<'_>) -> Option<NonNull<
 
 /// # Safety
 /// `text` is NULL or a string that ends in NUL.
-unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
+pub(super) unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
     // SAFETY: a real pointer is to a string, by the caller's word.
     is_real(text).then(|| unsafe { CStr::from_ptr(text) })
 }
@@ -227,7 +201,7 @@ unsafe fn find_and_open(
     which: Which<'_>,
     options: *const bpf_object_open_opts,
 ) -> Result<Box<xdp_program>, Errno> {
-    let path = super::objects::find(file)?;
+    let path = objects::find(file)?;
     // SAFETY: the caller promises it.
     unsafe { open(&path, which, options) }
 }
@@ -325,18 +299,10 @@ pub struct xdp_program_opts {
     fd: c_int,
 }
 
-impl xdp_program_opts {
-    /// As far as the caller's structure goes: the rest is 0.
-    ///
-    /// # Safety
-    /// Behind a real pointer are as many bytes as it says in its first word.
-    unsafe fn read(options: *const Self) -> Option<Self> {
-        // SAFETY: what is real begins with its size; all bytes of what the caller has are there.
-        let bytes = unsafe { super::options::read::<Self>(options.cast())? };
-        // SAFETY: integers and pointers, for which any bytes will do.
-        Some(unsafe { bytes.as_ptr().cast::<Self>().read() })
-    }
+// SAFETY: a size, pointers and integers, as C has them.
+unsafe impl Options for xdp_program_opts {}
 
+impl xdp_program_opts {
     /// How many ways to a program it names.
     fn sources(&self) -> usize {
         let pointers = [self.find, self.open, self.pin];
@@ -351,7 +317,7 @@ impl xdp_program_opts {
 pub unsafe extern "C" fn xdp_program__create(options: *mut xdp_program_opts) -> *mut xdp_program {
     or_null(|| {
         // SAFETY: the header asks for options that begin with their size.
-        let options = unsafe { xdp_program_opts::read(options) }.ok_or(INVALID)?;
+        let options = unsafe { options::read(options) }.ok_or(INVALID)?;
         let (has_name, has_options) = (!options.name.is_null(), !options.options.is_null());
         if options.sources() != 1 {
             return Err(INVALID);
@@ -409,236 +375,6 @@ pub unsafe extern "C" fn xdp_program__clone(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__close(program: *mut xdp_program) {
-    guarded(
-        || (),
-        || {
-            if is_real(program) {
-                // SAFETY: the header asks for a program that was made here, and is not used again.
-                drop(unsafe { Box::from_raw(program) });
-            }
-        },
-    );
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__btf(program: *mut xdp_program) -> *const btf {
-    looked_up(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at(program) }?;
-        let Some(opened) = &program.object else { return program.btf.map(NonNull::as_ptr) };
-        // SAFETY: the object is open.
-        Some(unsafe { bpf_sys::bpf_object__btf(opened.object.raw.as_ptr()) })
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__bpf_obj(program: *mut xdp_program) -> *mut bpf_object {
-    // SAFETY: the header asks for a program.
-    looked_up(|| Some(unsafe { at(program) }?.object.as_ref()?.object.raw.as_ptr()))
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__name(program: *const xdp_program) -> *const c_char {
-    // SAFETY: the header asks for a program.
-    looked_up(|| Some(unsafe { at(program) }?.name.as_ptr().cast_mut()))
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__tag(program: *const xdp_program) -> *const c_uchar {
-    // SAFETY: the header asks for a program.
-    looked_up(|| Some(unsafe { at(program) }?.tag.as_ptr().cast_mut()))
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__id(program: *const xdp_program) -> u32 {
-    // SAFETY: the header asks for a program.
-    guarded(|| 0, || unsafe { at(program) }.and_then(|program| program.program.id()).unwrap_or(0))
-}
-
-/// The descriptor stays the program's. -1 for one that is not loaded.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__fd(program: *const xdp_program) -> c_int {
-    let ask = || {
-        // SAFETY: the header asks for a program.
-        let Some(program) = (unsafe { at(program) }) else {
-            set_errno(libc::ENOENT);
-            return None;
-        };
-        Some(program.program.fd().ok()?.as_raw_fd())
-    };
-    guarded(|| None, ask).unwrap_or(-1)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__run_prio(program: *const xdp_program) -> c_uint {
-    // SAFETY: the header asks for a program.
-    let priority = || unsafe { at(program) }.map(|program| program.program.priority());
-    guarded(|| None, priority).unwrap_or(DEFAULT_PRIORITY)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__set_run_prio(
-    program: *mut xdp_program,
-    priority: c_uint,
-) -> c_int {
-    status(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at_mut(program) }.filter(|program| !program.is_loaded());
-        program.ok_or(INVALID)?.program.set_priority(priority);
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__chain_call_enabled(
-    program: *const xdp_program,
-    action: c_uint,
-) -> bool {
-    let ask = || {
-        // SAFETY: the header asks for a program.
-        let actions = unsafe { at(program) }?.program.chain_actions();
-        Some(action < DISPATCHER_RETVAL && actions.bits() & (1 << action) != 0)
-    };
-    guarded(|| None, ask).unwrap_or(false)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__set_chain_call_enabled(
-    program: *mut xdp_program,
-    action: c_uint,
-    is_enabled: bool,
-) -> c_int {
-    status(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at_mut(program) }.filter(|program| !program.is_loaded());
-        let program = program.filter(|_| action < DISPATCHER_RETVAL).ok_or(INVALID)?;
-        let mut actions = program.program.chain_actions();
-        actions.set(ChainActions::from_bits_truncate(1 << action), is_enabled);
-        program.program.set_chain_actions(actions);
-        Ok(())
-    })
-}
-
-/// Names with commas between them, as `XDP_PASS,XDP_TX`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
-    program: *const xdp_program,
-    buffer: *mut c_char,
-    length: usize,
-) -> c_int {
-    status(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at(program) }.filter(|_| !buffer.is_null() && length > 0);
-        let actions = program.ok_or(INVALID)?.program.chain_actions();
-        let enabled = ACTIONS.iter().filter(|(action, _)| actions.contains(*action));
-        let names: Vec<_> = enabled.map(|(_, name)| name.to_bytes()).collect();
-        let words = names.join(&b","[..]);
-        let fits = words.len() < length;
-        // As much of it as there is room for.
-        let count = if fits { words.len() } else { length - 1 };
-        // SAFETY: the header asks for a buffer of that length, of which one byte more than these is written.
-        unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), buffer.cast(), count) };
-        // SAFETY: count is less than length.
-        let end = unsafe { buffer.add(count) };
-        // SAFETY: as above.
-        unsafe { end.write(0) };
-        if fits { Ok(()) } else { Err(Errno(libc::ENOSPC)) }
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__xdp_frags_support(program: *const xdp_program) -> bool {
-    let ask = || {
-        // SAFETY: the header asks for a program.
-        let Some(program) = (unsafe { at(program) }) else { return false };
-        match &program.object {
-            Some(opened) if !program.is_loaded() => opened.has_frags(),
-            _ => program.program.has_frags(),
-        }
-    };
-    guarded(|| false, ask)
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__set_xdp_frags_support(
-    program: *mut xdp_program,
-    has_frags: bool,
-) -> c_int {
-    status(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at_mut(program) }.filter(|program| !program.is_loaded());
-        let program = program.ok_or(INVALID)?;
-        let raw = program.object.as_ref().ok_or(INVALID)?.program.as_ptr();
-        // SAFETY: the program is live.
-        let flags = unsafe { bpf_sys::bpf_program__flags(raw) };
-        let flags = if has_frags { flags | FRAGS } else { flags & !FRAGS };
-        // SAFETY: as above.
-        let result = unsafe { bpf_sys::bpf_program__set_flags(raw, flags) };
-        if result < 0 {
-            return Err(Errno(-result));
-        }
-        program.program.set_frags(has_frags);
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__pin(program: *mut xdp_program, path: *const c_char) -> c_int {
-    use std::os::unix::ffi::OsStrExt;
-    status(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at(program) };
-        // SAFETY: and for a string.
-        let path = unsafe { text(path) };
-        let program = program.filter(|program| program.is_loaded()).ok_or(INVALID)?;
-        let path = std::ffi::OsStr::from_bytes(path.ok_or(INVALID)?.to_bytes());
-        Ok(program.program.pin(path)?)
-    })
-}
-
-/// Loads it where that has not been done: not as a component of chains, unless its section says so.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xdp_program__test_run(
-    program: *mut xdp_program,
-    options: *mut c_void,
-    flags: c_uint,
-) -> c_int {
-    status(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at_mut(program) }.filter(|_| flags == 0).ok_or(INVALID)?;
-        program.follow_object();
-        let xdp = settings::xdp()?;
-        let run = |fd: BorrowedFd<'_>| {
-            // SAFETY: the header asks for libbpf's options.
-            let result = unsafe { bpf_sys::bpf_prog_test_run_opts(fd.as_raw_fd(), options.cast()) };
-            if result < 0 { Err(Errno(-result)) } else { Ok(()) }
-        };
-        let ran = xdp.with_target(&mut program.program, run)?;
-        program.refresh();
-        ran
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn libxdp_get_error(pointer: *const c_void) -> std::ffi::c_long {
-    if is_real(pointer) {
-        return 0;
-    }
-    if let Some(Errno(errno)) = error_in(pointer) {
-        set_errno(errno);
-    }
-    -std::ffi::c_long::from(super::entry::errno())
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn libxdp_strerror(
-    error: c_int,
-    buffer: *mut c_char,
-    length: usize,
-) -> c_int {
-    // SAFETY: the header asks for a buffer of that length; libbpf checks it.
-    number(|| match unsafe { bpf_sys::libbpf_strerror(error, buffer, length as bpf_sys::size_t) } {
-        result if result < 0 => Err(Errno(-result)),
-        result => Ok(result),
-    })
+    // SAFETY: the header asks for a program that was made here, and is not used again.
+    unsafe { close(program) };
 }

@@ -1,8 +1,10 @@
 //! What the environment asks for, and the handles that entries work with.
 
 use super::entry::Errno;
+use crate::sys::Kernel;
 use crate::{Auto, Interface, Legacy, Netns, NetnsInode, Policy, Xdp};
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::c_int;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,8 +18,8 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    pub(super) fn of(word: &CStr) -> Option<Self> {
-        match word.to_bytes() {
+    pub(super) fn of(word: &[u8]) -> Option<Self> {
+        match word {
             b"legacy" => Some(Self::Legacy),
             b"netns" => Some(Self::Netns),
             b"auto" => Some(Self::Auto),
@@ -36,27 +38,15 @@ pub(super) fn choose(layout: Layout) {
 /// C libxdp's, unless something else was asked for: who uses this in its place may share pins with it.
 fn layout() -> Result<Layout, Errno> {
     let chosen = *CHOSEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let word = variable(c"LIBXDP_PIN_LAYOUT").filter(|word| !word.is_empty());
+    let word = Kernel::default().variable("LIBXDP_PIN_LAYOUT").filter(|word| !word.is_empty());
     match (chosen, word) {
         (Some(chosen), _) => Ok(chosen),
         (None, None) => Ok(Layout::Legacy),
-        (None, Some(word)) => Layout::of(word).ok_or_else(|| {
+        (None, Some(word)) => Layout::of(word.as_bytes()).ok_or_else(|| {
             log::warn!("LIBXDP_PIN_LAYOUT is none of legacy, netns and auto");
             Errno(libc::EINVAL)
         }),
     }
-}
-
-unsafe extern "C" {
-    fn secure_getenv(name: *const c_char) -> *mut c_char;
-}
-
-/// A variable of the environment; not of who has more privilege than its caller.
-pub(super) fn variable(name: &CStr) -> Option<&'static CStr> {
-    // SAFETY: name ends in NUL.
-    let value = unsafe { secure_getenv(name.as_ptr()) };
-    // SAFETY: not NULL, so a string that ends in NUL; who changes the environment meanwhile breaks getenv(3)'s rules.
-    (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) })
 }
 
 /// A handle for one call. It keeps descriptors, which none may be kept between calls: programs close what they do not know,
@@ -74,7 +64,7 @@ pub(super) fn xdp() -> Result<Xdp, Errno> {
 
 /// Whether a program that is attached by itself is to go without a dispatcher.
 pub(super) fn skips_dispatcher() -> bool {
-    variable(c"LIBXDP_SKIP_DISPATCHER").is_some_and(|value| value == c"1")
+    Kernel::default().variable("LIBXDP_SKIP_DISPATCHER").is_some_and(|value| value == "1")
 }
 
 /// An interface of the calling thread's namespace.

@@ -12,7 +12,7 @@ use super::transaction::Transaction;
 use super::types::Function;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Attachment, Interface, Mode};
-use crate::pins::{Location, Patience, PinLayout, Store, layout_from_environment};
+use crate::pins::{self, Location, Patience, PinLayout, Store, layout_from_environment};
 use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
 use libbpf_sys::BPF_PROG_TYPE_EXT;
@@ -43,7 +43,6 @@ pub struct Xdp {
     is_by_environment: bool,
     attach_by: AttachBy,
     version: ProtocolVersion,
-    stand_in: Option<PathBuf>,
 }
 
 /// Settings for an [`Xdp`].
@@ -57,7 +56,6 @@ pub struct Builder {
     policy: Option<Policy>,
     attach_by: AttachBy,
     version: ProtocolVersion,
-    stand_in: Option<PathBuf>,
 }
 
 impl Builder {
@@ -119,7 +117,7 @@ impl Builder {
         let skips = || self.kernel.variable(SKIP_DISPATCHER).is_some_and(|value| value == "1");
         let is_by_environment = self.policy.is_none() && skips();
         let by_environment = if is_by_environment { Policy::Single } else { Policy::default() };
-        let Self { kernel, location, patience, attach_by, version, stand_in, .. } = self;
+        let Self { kernel, location, patience, attach_by, version, .. } = self;
         Ok(Xdp {
             loader: Arc::new(Loader::new(kernel.clone())),
             kernel,
@@ -130,7 +128,6 @@ impl Builder {
             is_by_environment,
             attach_by,
             version,
-            stand_in,
         })
     }
 
@@ -138,7 +135,7 @@ impl Builder {
     /// locked in its place.
     #[cfg(feature = "capi")]
     pub(crate) fn stand_in(mut self, directory: &Path) -> Self {
-        self.stand_in = Some(directory.to_owned());
+        self.location.stand_in = Some(directory.to_owned());
         self
     }
 
@@ -167,7 +164,6 @@ impl Xdp {
             policy: None,
             attach_by: AttachBy::default(),
             version: ProtocolVersion::default(),
-            stand_in: None,
         }
     }
 
@@ -386,18 +382,7 @@ impl Xdp {
         mode: Mode,
         guest: &mut dyn Guest,
     ) -> Result<Option<Outcome>> {
-        let root = match (self.location.open(&self.kernel), &self.stand_in) {
-            (Err(error), Some(directory)) if is_for_want_of_bpffs(&error) => {
-                match self.kernel.mkdir(directory) {
-                    Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                        return Err(error).during("make", directory.display());
-                    }
-                    _ => directory.clone(),
-                }
-            }
-            (root, _) => root?,
-        };
-        let store = self.store_at(root);
+        let store = self.store_at(self.location.open_to_lock(&self.kernel)?);
         let programs: Vec<_> = program.into_iter().collect();
         let steps = programs.iter().map(|_| Step::Insert(0)).collect();
         let mut request = Request { programs, steps: Some(steps), mode, ..self.request() };
@@ -447,7 +432,7 @@ impl Xdp {
             Way::Single { .. } => None,
             Way::Chain => match self.location.open(&self.kernel) {
                 Ok(root) => Some(self.store_at(root)),
-                Err(error) if !request.inserts() && is_for_want_of_bpffs(&error) => None,
+                Err(error) if !request.inserts() && pins::is_missing(&error) => None,
                 Err(error) => return Err(error),
             },
         };
@@ -470,7 +455,7 @@ impl Xdp {
             Policy::Auto if request.programs.iter().any(|program| program.is_loaded_alone()) => {
                 single("the program is loaded to run alone")
             }
-            Policy::Auto if self.stand_in.is_some() && self.lacks_bpffs()? => {
+            Policy::Auto if self.location.is_stood_in_for(&self.kernel)? => {
                 single("there is no bpf file system")
             }
             Policy::Auto => match features::no_chains()? {
@@ -480,20 +465,9 @@ impl Xdp {
         }
     }
 
-    fn lacks_bpffs(&self) -> Result<bool> {
-        match self.location.open(&self.kernel) {
-            Err(error) if is_for_want_of_bpffs(&error) => Ok(true),
-            other => other.map(|_| false),
-        }
-    }
-
     fn store_at(&self, root: PathBuf) -> Store {
         Store::new(self.kernel.clone(), root, Arc::clone(&self.layout), self.patience)
     }
-}
-
-fn is_for_want_of_bpffs(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NoBpffs(_))
 }
 
 /// What is not attached has no device.

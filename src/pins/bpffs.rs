@@ -16,6 +16,8 @@ pub(super) const DIRECTORY: &str = "xdp";
 pub(crate) struct Location {
     pub(crate) path: PathBuf,
     pub(crate) mount: bool,
+    /// Where there is none, this directory is locked in its place, and nothing is pinned.
+    pub(crate) stand_in: Option<PathBuf>,
 }
 
 impl Location {
@@ -26,6 +28,7 @@ impl Location {
         Self {
             path: path.map_or_else(|| DEFAULT.into(), PathBuf::from),
             mount: variable("LIBXDP_BPFFS_AUTOMOUNT").is_some_and(|value| value == "1"),
+            stand_in: None,
         }
     }
 
@@ -44,6 +47,30 @@ impl Location {
                 resolve(kernel, directory)
             }
             Err(error) => Err(denied("make directory", &directory, error)),
+        }
+    }
+
+    /// As [`open`](Self::open); what stands in where there is no bpf file system, made if it is not there.
+    pub(crate) fn open_to_lock(&self, kernel: &Kernel) -> Result<PathBuf> {
+        match (self.open(kernel), &self.stand_in) {
+            (Err(error), Some(directory)) if is_missing(&error) => match kernel.mkdir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(denied("make directory", directory, error))
+                }
+                _ => Ok(directory.clone()),
+            },
+            (opened, _) => opened,
+        }
+    }
+
+    /// Whether something stands in for the bpf file system.
+    pub(crate) fn is_stood_in_for(&self, kernel: &Kernel) -> Result<bool> {
+        if self.stand_in.is_none() {
+            return Ok(false);
+        }
+        match self.open(kernel) {
+            Err(error) if is_missing(&error) => Ok(true),
+            opened => opened.map(|_| false),
         }
     }
 
@@ -107,6 +134,11 @@ fn resolve(kernel: &Kernel, directory: PathBuf) -> Result<PathBuf> {
     }
 }
 
+/// Whether an error is that there is no bpf file system.
+pub(crate) fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NoBpffs(_))
+}
+
 fn is_bpffs(kernel: &Kernel, path: &Path) -> Result<bool> {
     match kernel.is_bpffs(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -122,7 +154,7 @@ mod tests {
     fn another_file_system_is_not_taken_for_bpffs() {
         let directory = tempfile::tempdir().unwrap();
         for path in [directory.path().to_owned(), directory.path().join("absent")] {
-            let location = Location { path: path.clone(), mount: false };
+            let location = Location { path: path.clone(), mount: false, stand_in: None };
             let error = location.open(&Kernel::default()).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::NoBpffs(at) if *at == path), "{error}");
             assert!(!path.join("xdp").exists());

@@ -17,7 +17,7 @@ mod scope;
 mod store;
 mod tree;
 
-pub(crate) use bpffs::Location;
+pub(crate) use bpffs::{Location, is_missing};
 pub(crate) use elsewhere::dispatchers_in;
 #[cfg(fuzzing)]
 pub(crate) use layout::fuzz as fuzz_path;

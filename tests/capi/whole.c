@@ -61,7 +61,7 @@ static void sources(void)
 	check(xdp_program__run_prio(program) == 7 && xdp_program__chain_call_enabled(program, XDP_TX));
 	check(xdp_program__id(program) == 0 && xdp_program__fd(program) == -1);
 	check(xdp_program__bpf_obj(program) && xdp_program__btf(program));
-	check(xdp_program__tag(program) || true);
+	check(xdp_program__tag(program));
 	check(xdp_program__set_run_prio(program, 12) == 0 && xdp_program__run_prio(program) == 12);
 	check(xdp_program__set_chain_call_enabled(program, XDP_TX, false) == 0);
 	check(xdp_program__print_chain_call_actions(program, words, sizeof(words)) == 0);

@@ -1,6 +1,7 @@
 //! Structures that are the caller's.
 
 use crate::capi::entry::Errno;
+use crate::capi::options::Options;
 use crate::sys::Kernel;
 use crate::sys::mmap::Mapping;
 use crate::sys::xsk::RingKind;
@@ -145,6 +146,11 @@ pub struct SocketOptions {
 
 const _: () = assert!(size_of::<UmemOptions>() == 48);
 const _: () = assert!(size_of::<SocketOptions>() == 64);
+
+// SAFETY: a size, integers and nothing else, as C has them.
+unsafe impl Options for UmemOptions {}
+// SAFETY: a size, pointers and integers, as C has them.
+unsafe impl Options for SocketOptions {}
 
 /// What a caller has left open.
 pub(super) fn or_default(wanted: u32, default: u32) -> u32 {

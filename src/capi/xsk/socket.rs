@@ -2,7 +2,7 @@
 
 use super::layout::{Mapped, RING_SIZE, Ring, SocketConfig, SocketOptions, or_default};
 use super::umem::{Books, QueueRings, Shared, xsk_umem};
-use crate::capi::entry::{Errno, INVALID, at, copy_of, guarded, is_real, number, or_null};
+use crate::capi::entry::{Errno, INVALID, ask, at, close, copy_of, is_real, number, or_null};
 use crate::capi::{options, settings};
 use crate::sys::xsk::{Address, RingKind, XDP_SHARED_UMEM, XDP_USE_SG};
 use crate::xsk::{DefaultProgram, ProgramOptions};
@@ -280,18 +280,12 @@ pub unsafe extern "C" fn xsk_socket__create(
     tx: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
+    let nothing = (null_mut(), null_mut());
     // SAFETY: the header asks for a UMEM.
-    let (fill, completion) = unsafe { first_places(umem) };
+    let (fill, completion) =
+        unsafe { ask(umem, nothing, |umem| umem.shared.books().first_places()) };
     // SAFETY: the same.
     unsafe { xsk_socket__create_shared(to, name, queue, umem, rx, tx, fill, completion, config) }
-}
-
-/// # Safety
-/// A real pointer is to a UMEM.
-unsafe fn first_places(umem: *const xsk_umem) -> (*mut Ring, *mut Ring) {
-    // SAFETY: the caller promises it.
-    let ask = || unsafe { at(umem) }.map(|umem| umem.shared.books().first_places());
-    guarded(|| None, ask).unwrap_or((null_mut(), null_mut()))
 }
 
 #[unsafe(no_mangle)]
@@ -303,9 +297,7 @@ pub unsafe extern "C" fn xsk_socket__create_opts(
 ) -> *mut xsk_socket {
     or_null(|| {
         // SAFETY: the header asks for options that begin with their size.
-        let words = unsafe { options::read::<SocketOptions>(options.cast()) }.ok_or(INVALID)?;
-        // SAFETY: integers and pointers, for which any bytes will do.
-        let options = unsafe { words.as_ptr().cast::<SocketOptions>().read() };
+        let options = unsafe { options::read(options) }.ok_or(INVALID)?;
         // SAFETY: the header asks for a UMEM.
         let own = unsafe { at(umem) }.ok_or(Errno(libc::EFAULT))?;
         let SocketOptions { rx, tx, mut fill, mut completion, config, .. } = options;
@@ -320,22 +312,14 @@ pub unsafe extern "C" fn xsk_socket__create_opts(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_socket__delete(socket: *mut xsk_socket) {
-    guarded(
-        || (),
-        || {
-            if is_real(socket) {
-                // SAFETY: the header asks for one that was made here, and is not used again.
-                drop(unsafe { Box::from_raw(socket) });
-            }
-        },
-    );
+    // SAFETY: the header asks for one that was made here, and is not used again.
+    unsafe { close(socket) };
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_socket__fd(socket: *const xsk_socket) -> c_int {
     // SAFETY: the header asks for a socket.
-    let ask = || unsafe { at(socket) }.map_or(-libc::EINVAL, |own| own.fd().as_raw_fd());
-    guarded(|| -libc::EINVAL, ask)
+    unsafe { ask(socket, -libc::EINVAL, |own| own.fd().as_raw_fd()) }
 }
 
 /// For a process that was given the map, say by one that may load programs.

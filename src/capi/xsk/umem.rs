@@ -1,7 +1,7 @@
 //! `struct xsk_umem`: memory that is registered with a socket, and the rings of that.
 
 use super::layout::{FRAME_SIZE, Mapped, RING_SIZE, Ring, UmemConfig, UmemOptions, or_default};
-use crate::capi::entry::{Errno, INVALID, at, guarded, is_real, number, or_null};
+use crate::capi::entry::{Errno, INVALID, ask, at, is_real, number, or_null};
 use crate::capi::options;
 use crate::sys::Kernel;
 use crate::sys::xsk::{RingKind, UmemRegistration, XDP_UMEM_TX_METADATA_LEN};
@@ -106,7 +106,11 @@ impl Wish {
     /// # Safety
     /// The rings are NULL or the caller's, and the area is memory of that length until the UMEM is deleted.
     unsafe fn create(self) -> Result<Box<xsk_umem>, Errno> {
-        let (kernel, config) = (Kernel::default(), self.config);
+        // What C libxdp refuses first.
+        if self.area.is_null() || !is_real(self.fill) || !is_real(self.completion) {
+            return Err(Errno(libc::EFAULT));
+        }
+        let (kernel, config) = (Kernel::default(), complete(self.config));
         let fd = if self.fd > 0 {
             // SAFETY: the header says that it is handed over.
             unsafe { OwnedFd::from_raw_fd(self.fd) }
@@ -133,15 +137,6 @@ impl Wish {
         shared.books().first = Some(First { rings, places });
         Ok(Box::new(xsk_umem { shared: Arc::new(shared) }))
     }
-
-    /// What C libxdp refuses first.
-    fn check(&self) -> Result<(), Errno> {
-        let rings = [self.fill, self.completion];
-        if self.area.is_null() || rings.iter().any(|ring| !is_real(*ring)) {
-            return Err(Errno(libc::EFAULT));
-        }
-        Ok(())
-    }
 }
 
 fn complete(config: UmemConfig) -> UmemConfig {
@@ -166,12 +161,10 @@ pub unsafe extern "C" fn xsk_umem__create_with_fd(
     number(|| {
         // SAFETY: the header asks for a configuration.
         let config = unsafe { at(config) }.copied().unwrap_or_default();
-        let config = complete(config);
-        let wish = Wish { fd, area, length, config, tx_metadata_length: 0, fill, completion };
-        wish.check()?;
         if !is_real(umem) {
             return Err(Errno(libc::EFAULT));
         }
+        let wish = Wish { fd, area, length, config, tx_metadata_length: 0, fill, completion };
         // SAFETY: the header asks for such memory and rings.
         let made = unsafe { wish.create() }?;
         // SAFETY: the header asks for a place for it.
@@ -202,13 +195,9 @@ pub unsafe extern "C" fn xsk_umem__create_opts(
 ) -> *mut xsk_umem {
     or_null(|| {
         // SAFETY: the header asks for options that begin with their size.
-        let words = unsafe { options::read::<UmemOptions>(options.cast()) }.ok_or(INVALID)?;
-        // SAFETY: integers, for which any bytes will do.
-        let options = unsafe { words.as_ptr().cast::<UmemOptions>().read() };
+        let options = unsafe { options::read(options) }.ok_or(INVALID)?;
         let UmemOptions { fd, length, config, tx_metadata_length, .. } = options;
-        let config = complete(config);
         let wish = Wish { fd, area, length, config, tx_metadata_length, fill, completion };
-        wish.check()?;
         // SAFETY: the header asks for such memory and rings.
         unsafe { wish.create() }.map(Box::into_raw)
     })
@@ -231,11 +220,8 @@ pub unsafe extern "C" fn xsk_umem__delete(umem: *mut xsk_umem) -> c_int {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_umem__fd(umem: *const xsk_umem) -> c_int {
-    let ask = || {
-        // SAFETY: the header asks for a UMEM.
-        unsafe { at(umem) }.map_or(-libc::EINVAL, |umem| umem.shared.fd.as_raw_fd())
-    };
-    guarded(|| -libc::EINVAL, ask)
+    // SAFETY: the header asks for a UMEM.
+    unsafe { ask(umem, -libc::EINVAL, |umem| umem.shared.fd.as_raw_fd()) }
 }
 
 impl Books {
