@@ -22,35 +22,50 @@ pub(super) fn mode(mode: c_uint) -> Mode {
     }
 }
 
-/// The programs of a caller's array, each once.
-///
+/// The programs of a caller's array.
+#[derive(Debug)]
+struct Programs<'a> {
+    /// Each once.
+    once: Vec<&'a mut xdp_program>,
+    has_twice: bool,
+}
+
 /// # Safety
 /// A real pointer is to `count` pointers, each real one to a program of which nobody else has a reference.
 unsafe fn programs<'a>(
     array: *mut *mut xdp_program,
     count: usize,
-) -> Result<Vec<&'a mut xdp_program>, Errno> {
-    if !is_real(array) || count == 0 || count > crate::MAX_PROGRAMS * 2 {
-        let is_many = is_real(array) && count > 0;
-        return Err(if is_many { Errno(libc::E2BIG) } else { INVALID });
+) -> Result<Programs<'a>, Errno> {
+    if count > crate::MAX_PROGRAMS * 2 {
+        return Err(Errno(libc::E2BIG));
     }
     // SAFETY: the caller promises so many pointers.
     let pointers = unsafe { std::slice::from_raw_parts(array, count) };
-    let mut sorted: Vec<_> = pointers.to_vec();
-    sorted.sort_unstable();
-    if sorted.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
-        return Err(INVALID);
+    let mut once = Vec::with_capacity(count);
+    for (place, &pointer) in pointers.iter().enumerate() {
+        if !pointers.iter().take(place).any(|before| *before == pointer) {
+            // SAFETY: the caller promises it, and no pointer is taken twice.
+            once.push(unsafe { at_mut(pointer) }.ok_or(INVALID)?);
+        }
     }
-    // SAFETY: the caller promises it, and no pointer is there twice.
-    pointers.iter().map(|&pointer| unsafe { at_mut(pointer) }.ok_or(INVALID)).collect()
+    Ok(Programs { has_twice: once.len() < count, once })
+}
+
+fn is_array(array: *mut *mut xdp_program, count: usize) -> bool {
+    is_real(array) && count > 0
 }
 
 fn attach(
-    mut programs: Vec<&mut xdp_program>,
+    programs: Programs<'_>,
     interface: &Interface,
     mode: Mode,
     flags: c_uint,
 ) -> Result<(), Errno> {
+    if programs.has_twice {
+        log::warn!("a program is there twice");
+        return Err(Errno(libc::EEXIST));
+    }
+    let mut programs = programs.once;
     let is_alone = programs.len() == 1;
     if mode == Mode::Hardware && !is_alone {
         return Err(INVALID);
@@ -79,7 +94,11 @@ fn attach(
     Ok(())
 }
 
-fn detach(programs: &[&mut xdp_program], interface: &Interface, mode: Mode) -> Result<(), Errno> {
+fn detach(
+    programs: Result<Programs<'_>, Errno>,
+    interface: &Interface,
+    mode: Mode,
+) -> Result<(), Errno> {
     let xdp = settings::xdp()?;
     let occupant = xdp.inspect(interface)?;
     let there = match &occupant {
@@ -90,6 +109,8 @@ fn detach(programs: &[&mut xdp_program], interface: &Interface, mode: Mode) -> R
             return Err(Errno(libc::ENOENT));
         }
     };
+    // Nothing there is told before nonsense.
+    let programs = programs?.once;
     let ids = programs.iter().map(|program| program.program.id().ok_or(INVALID));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     if ![there, Mode::Unspecified].contains(&mode) {
@@ -127,7 +148,7 @@ pub unsafe extern "C" fn xdp_program__attach_multi(
     flags: c_uint,
 ) -> c_int {
     status(|| {
-        if flags & !BOUND != 0 {
+        if flags & !BOUND != 0 || !is_array(array, count) {
             return Err(INVALID);
         }
         // SAFETY: the header asks for an array of programs.
@@ -157,12 +178,18 @@ pub unsafe extern "C" fn xdp_program__detach_multi(
     flags: c_uint,
 ) -> c_int {
     status(|| {
-        if flags != 0 {
+        if flags != 0 || !is_array(array, count) {
             return Err(INVALID);
         }
         // SAFETY: the header asks for an array of programs.
-        let programs = unsafe { programs(array, count) }?;
-        detach(&programs, &settings::interface(index)?, mode(how))
+        let programs = unsafe { programs(array, count) };
+        let interface = settings::interface(index);
+        // No such interface is nothing there.
+        let interface = interface.map_err(|Errno(errno)| match errno {
+            libc::ENODEV => Errno(libc::ENOENT),
+            errno => Errno(errno),
+        })?;
+        detach(programs, &interface, mode(how))
     })
 }
 
@@ -192,7 +219,7 @@ pub unsafe extern "C" fn oxdp_attach(
     flags: c_uint,
 ) -> c_int {
     status(|| {
-        if flags & !(BOUND | LINK) != 0 {
+        if flags & !(BOUND | LINK) != 0 || !is_array(array, count) {
             return Err(INVALID);
         }
         // SAFETY: the header asks for an array of programs.
@@ -211,12 +238,12 @@ pub unsafe extern "C" fn oxdp_detach(
     flags: c_uint,
 ) -> c_int {
     status(|| {
-        if flags != 0 {
+        if flags != 0 || !is_array(array, count) {
             return Err(INVALID);
         }
         // SAFETY: the header asks for an array of programs.
-        let programs = unsafe { programs(array, count) }?;
-        detach(&programs, &in_netns(index, netns)?, mode(how))
+        let programs = unsafe { programs(array, count) };
+        detach(programs, &in_netns(index, netns)?, mode(how))
     })
 }
 

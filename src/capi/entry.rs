@@ -45,6 +45,7 @@ impl Errno {
             | ErrorKind::NoNetns(_)
             | ErrorKind::NoSuchName(_)
             | ErrorKind::NoSuchProgram { .. } => libc::ENOENT,
+            ErrorKind::ObjectSpent => libc::EBADF,
             ErrorKind::NoFreplace { .. }
             | ErrorKind::ModeUnsupported { .. }
             | ErrorKind::NoFrags { .. }

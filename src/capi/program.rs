@@ -9,7 +9,7 @@ use crate::{ChainActions, LibbpfObject, Program, Select};
 use libbpf_sys as bpf_sys;
 use libbpf_sys::{bpf_object, bpf_object_open_opts, bpf_program, btf};
 use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_uint, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 /// `XDP_DEFAULT_RUN_PRIO`
@@ -231,10 +231,16 @@ fn from_id(id: u32) -> Result<Box<xdp_program>, Errno> {
     xdp_program::in_kernel(Program::from_id(id)?)
 }
 
-fn from_pin(path: &CStr) -> Result<Box<xdp_program>, Errno> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::OsStr::from_bytes(path.to_bytes());
-    xdp_program::in_kernel(Program::from_pin(path)?)
+fn from_pin(path: Option<&CStr>) -> Result<Box<xdp_program>, Errno> {
+    let path = path.ok_or(Errno(libc::EFAULT))?;
+    // SAFETY: path ends in NUL.
+    let fd = unsafe { bpf_sys::bpf_obj_get(path.as_ptr()) };
+    if fd < 0 {
+        log::warn!("no program at {}: errno {}", path.to_string_lossy(), -fd);
+        return Err(Errno(-fd));
+    }
+    // SAFETY: the kernel has just made it for us.
+    xdp_program::in_kernel(Program::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })?)
 }
 
 #[unsafe(no_mangle)]
@@ -294,7 +300,7 @@ pub extern "C" fn xdp_program__from_id(id: u32) -> *mut xdp_program {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__from_pin(path: *const c_char) -> *mut xdp_program {
     // SAFETY: the header asks for a string.
-    pointer(|| boxed(from_pin(unsafe { text(path) }.ok_or(INVALID)?)))
+    pointer(|| boxed(from_pin(unsafe { text(path) })))
 }
 
 /// `struct xdp_program_opts`
@@ -319,7 +325,8 @@ impl xdp_program_opts {
     /// Behind a real pointer are as many bytes as it says in its first word.
     unsafe fn read(options: *const Self) -> Option<Self> {
         // SAFETY: what is real begins with its size; all bytes of what the caller has are there.
-        let bytes = unsafe { super::options::read::<Self>(options.cast())? };
+        let bytes =
+            unsafe { super::options::read::<Self>(options.cast(), &[16, 24, 32, 40, 48, 56, 60, 64])? };
         // SAFETY: integers and pointers, for which any bytes will do.
         Some(unsafe { bytes.as_ptr().cast::<Self>().read() })
     }
@@ -368,7 +375,7 @@ pub unsafe extern "C" fn xdp_program__create(options: *mut xdp_program_opts) -> 
         }
         // SAFETY: as above.
         if let Some(path) = unsafe { text(options.pin) } {
-            return boxed(from_pin(path));
+            return boxed(from_pin(Some(path)));
         }
         boxed(if options.id != 0 { from_id(options.id) } else { from_fd(options.fd) })
     })
@@ -508,6 +515,24 @@ pub unsafe extern "C" fn xdp_program__set_chain_call_enabled(
     })
 }
 
+/// Names with commas between them, up to the first that there is no room for, with the comma before that if there is room for
+/// it; and whether all are there.
+fn listed<'a>(names: impl Iterator<Item = &'a [u8]>, room: usize) -> (Vec<u8>, bool) {
+    let mut words = Vec::new();
+    for name in names {
+        if !words.is_empty() && words.len() < room {
+            words.push(b',');
+        } else if !words.is_empty() {
+            return (words, false);
+        }
+        if words.len() + name.len() > room {
+            return (words, false);
+        }
+        words.extend_from_slice(name);
+    }
+    (words, true)
+}
+
 /// Names with commas between them, as `XDP_PASS,XDP_TX`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
@@ -519,12 +544,9 @@ pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
         // SAFETY: the header asks for a program.
         let program = unsafe { at(program) }.filter(|_| !buffer.is_null() && length > 0);
         let actions = program.ok_or(INVALID)?.program.chain_actions();
-        let enabled = ACTIONS.iter().filter(|(action, _)| actions.contains(*action));
-        let names: Vec<_> = enabled.map(|(_, name)| name.to_bytes()).collect();
-        let words = names.join(&b","[..]);
-        let fits = words.len() < length;
-        // As much of it as there is room for.
-        let count = if fits { words.len() } else { length - 1 };
+        let names = ACTIONS.iter().filter(|(action, _)| actions.contains(*action));
+        let (words, fits) = listed(names.map(|(_, name)| name.to_bytes()), length - 1);
+        let count = words.len();
         // SAFETY: the header asks for a buffer of that length, of which one byte more than these is written.
         unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), buffer.cast(), count) };
         // SAFETY: count is less than length.

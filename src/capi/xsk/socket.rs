@@ -23,6 +23,9 @@ const NO_COOKIE: u64 = 1;
 /// `SO_NETNS_COOKIE`
 const NETNS_COOKIE: c_int = 71;
 
+/// Where the members of `struct xsk_socket_opts` end.
+const SOCKET_ENDS: [usize; 10] = [8, 16, 24, 32, 40, 44, 48, 52, 56, 58];
+
 /// What `struct xsk_socket *` points to.
 #[derive(Debug)]
 pub struct xsk_socket {
@@ -291,7 +294,7 @@ pub unsafe extern "C" fn xsk_socket__create_opts(
 ) -> *mut xsk_socket {
     or_null(|| {
         // SAFETY: the header asks for options that begin with their size.
-        let words = unsafe { options::read::<SocketOptions>(options.cast()) }.ok_or(INVALID)?;
+        let words = unsafe { options::read::<SocketOptions>(options.cast(), &SOCKET_ENDS) }.ok_or(INVALID)?;
         // SAFETY: integers and pointers, for which any bytes will do.
         let options = unsafe { words.as_ptr().cast::<SocketOptions>().read() };
         // SAFETY: the header asks for a UMEM.

@@ -75,6 +75,9 @@ impl Shared {
     }
 }
 
+/// Where the members of `struct xsk_umem_opts` end.
+const UMEM_ENDS: [usize; 9] = [8, 12, 24, 28, 32, 36, 40, 44, 48];
+
 /// What a UMEM is to be.
 struct Wish {
     fd: c_int,
@@ -186,7 +189,7 @@ pub unsafe extern "C" fn xsk_umem__create_opts(
 ) -> *mut xsk_umem {
     or_null(|| {
         // SAFETY: the header asks for options that begin with their size.
-        let words = unsafe { options::read::<UmemOptions>(options.cast()) }.ok_or(INVALID)?;
+        let words = unsafe { options::read::<UmemOptions>(options.cast(), &UMEM_ENDS) }.ok_or(INVALID)?;
         // SAFETY: integers, for which any bytes will do.
         let options = unsafe { words.as_ptr().cast::<UmemOptions>().read() };
         let UmemOptions { fd, length, config, tx_metadata_length, .. } = options;
