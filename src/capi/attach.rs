@@ -1,6 +1,6 @@
 //! Putting programs on interfaces, and taking them off.
 
-use super::entry::{Errno, INVALID, at, at_mut, copy_of, guarded, is_real, quiet, status};
+use super::entry::{Errno, INVALID, at, at_mut, copy_of, guarded, is_real, status};
 use super::multiprog::mode_of;
 use super::program::xdp_program;
 use super::settings;
@@ -153,7 +153,10 @@ pub unsafe extern "C" fn xdp_program__attach_multi(
         }
         // SAFETY: the header asks for an array of programs.
         let programs = unsafe { programs(array, count) }?;
-        attach(programs, &settings::interface(index)?, mode(how), flags)
+        let interface = settings::interface(index);
+        // The kernel's word for numbers that no interface has.
+        let interface = interface.map_err(|error| if index > 0 { error } else { INVALID })?;
+        attach(programs, &interface, mode(how), flags)
     })
 }
 
@@ -201,8 +204,7 @@ pub unsafe extern "C" fn xdp_program__detach(
     flags: c_uint,
 ) -> c_int {
     if !is_real(program) {
-        // C libxdp does not touch errno here.
-        return quiet(|| Err(INVALID));
+        return status(|| Err(INVALID));
     }
     let mut array = [program];
     // SAFETY: an array of one program.

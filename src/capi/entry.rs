@@ -45,9 +45,10 @@ impl Errno {
             | ErrorKind::NoNetns(_)
             | ErrorKind::NoSuchName(_)
             | ErrorKind::NoSuchProgram { .. } => libc::ENOENT,
-            ErrorKind::ObjectSpent => libc::EBADF,
+            ErrorKind::SpentObject => libc::EBADF,
             ErrorKind::NoFreplace { .. }
             | ErrorKind::ModeUnsupported { .. }
+            | ErrorKind::OnlyOne { .. }
             | ErrorKind::NoFrags { .. }
             | ErrorKind::DefaultProgramVersion { .. } => libc::EOPNOTSUPP,
             _ => error.errno().unwrap_or(libc::EINVAL),
@@ -86,11 +87,6 @@ pub(super) fn number(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
             -errno
         }
     }
-}
-
-/// As [`number`], of a function that leaves `errno` alone.
-pub(super) fn quiet(work: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
-    guarded(|| Err(Errno(libc::EFAULT)), work).unwrap_or_else(|Errno(errno)| -errno)
 }
 
 /// A pointer, or an error in place of one.

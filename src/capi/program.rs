@@ -517,7 +517,7 @@ pub unsafe extern "C" fn xdp_program__set_chain_call_enabled(
 
 /// Names with commas between them, up to the first that there is no room for, with the comma before that if there is room for
 /// it; and whether all are there.
-fn listed<'a>(names: impl Iterator<Item = &'a [u8]>, room: usize) -> (Vec<u8>, bool) {
+fn listed(names: &[&[u8]], room: usize) -> (Vec<u8>, bool) {
     let mut words = Vec::new();
     for name in names {
         if !words.is_empty() && words.len() < room {
@@ -544,8 +544,9 @@ pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
         // SAFETY: the header asks for a program.
         let program = unsafe { at(program) }.filter(|_| !buffer.is_null() && length > 0);
         let actions = program.ok_or(INVALID)?.program.chain_actions();
-        let names = ACTIONS.iter().filter(|(action, _)| actions.contains(*action));
-        let (words, fits) = listed(names.map(|(_, name)| name.to_bytes()), length - 1);
+        let enabled = ACTIONS.iter().filter(|(action, _)| actions.contains(*action));
+        let names: Vec<_> = enabled.map(|(_, name)| name.to_bytes()).collect();
+        let (words, fits) = listed(&names, length - 1);
         let count = words.len();
         // SAFETY: the header asks for a buffer of that length, of which one byte more than these is written.
         unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), buffer.cast(), count) };
@@ -592,15 +593,44 @@ pub unsafe extern "C" fn xdp_program__set_xdp_frags_support(
     })
 }
 
+/// Pins it where libbpf would: in a directory of a bpf file system, which is made if it is not there.
+fn pin(program: &Program, path: &CStr) -> Result<(), Errno> {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::DirBuilderExt;
+    let name = std::path::Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    let parent = match name.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => std::path::Path::new("."),
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(parent) {
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error.into()),
+        _ => {}
+    }
+    let parent = CString::new(parent.as_os_str().as_bytes()).map_err(|_| INVALID)?;
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: parent ends in NUL, and there is room for the answer.
+    if unsafe { libc::statfs(parent.as_ptr(), found.as_mut_ptr()) } < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: numbers, for which zeros will do too.
+    if unsafe { found.assume_init() }.f_type != libc::BPF_FS_MAGIC {
+        log::warn!("{} is in no bpf file system", path.to_string_lossy());
+        return Err(INVALID);
+    }
+    // SAFETY: path ends in NUL.
+    match unsafe { bpf_sys::bpf_obj_pin(program.fd()?.as_raw_fd(), path.as_ptr()) } {
+        error if error < 0 => Err(Errno(-error)),
+        _ => Ok(()),
+    }
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__pin(program: *mut xdp_program, path: *const c_char) -> c_int {
-    use std::os::unix::ffi::OsStrExt;
     status(|| {
         // SAFETY: the header asks for a program and a string.
         let (program, path) = unsafe { (at(program), text(path)) };
         let program = program.filter(|program| program.is_loaded()).ok_or(INVALID)?;
-        let path = std::ffi::OsStr::from_bytes(path.ok_or(INVALID)?.to_bytes());
-        Ok(program.program.pin(path)?)
+        pin(&program.program, path.ok_or(INVALID)?)
     })
 }
 

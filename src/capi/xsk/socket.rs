@@ -2,7 +2,7 @@
 
 use super::layout::{Mapped, RING_SIZE, Ring, SocketConfig, SocketOptions, or_default};
 use super::umem::{Books, QueueRings, Shared, xsk_umem};
-use crate::capi::entry::{Errno, INVALID, at, copy_of, guarded, is_real, or_null, quiet};
+use crate::capi::entry::{Errno, INVALID, at, copy_of, error_in, guarded, is_real, number, or_null};
 use crate::capi::{options, settings};
 use crate::sys::xsk::{Address, RingKind, XDP_SHARED_UMEM, XDP_USE_SG};
 use crate::xsk::{DefaultProgram, ProgramOptions};
@@ -247,9 +247,12 @@ pub unsafe extern "C" fn xsk_socket__create_shared(
     completion: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
-    quiet(|| {
+    number(|| {
         // SAFETY: the header asks for a UMEM.
         let umem = unsafe { at(umem) }.filter(|_| is_real(to)).ok_or(Errno(libc::EFAULT))?;
+        if error_in(config).is_some() {
+            return Err(Errno(libc::EFAULT));
+        }
         // SAFETY: the header asks for a configuration.
         let config = unsafe { at(config) }.copied().unwrap_or_default();
         let wish = Wish { name, queue, umem, rx, tx, fill, completion, config };
@@ -332,7 +335,7 @@ pub unsafe extern "C" fn xsk_socket__fd(socket: *const xsk_socket) -> c_int {
 /// For a process that was given the map, say by one that may load programs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_socket__update_xskmap(socket: *mut xsk_socket, map: c_int) -> c_int {
-    quiet(|| {
+    number(|| {
         // SAFETY: the header asks for a socket.
         let own = unsafe { at(socket) }.ok_or(INVALID)?;
         let kernel = &own.umem.kernel;
@@ -345,7 +348,7 @@ pub unsafe extern "C" fn xsk_socket__update_xskmap(socket: *mut xsk_socket, map:
 /// Puts the default program on an interface, and leaves it there; its map is the caller's to close.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_setup_xdp_prog(index: c_int, map: *mut c_int) -> c_int {
-    quiet(|| {
+    number(|| {
         let interface = settings::interface(index).map_err(|_| INVALID)?;
         let program = join(&interface, &SocketConfig::default())?;
         // It is this descriptor by which it is seen that the program is in use.

@@ -1,7 +1,7 @@
 //! `struct xsk_umem`: memory that is registered with a socket, and the rings of that.
 
 use super::layout::{FRAME_SIZE, Mapped, RING_SIZE, Ring, UmemConfig, UmemOptions, or_default};
-use crate::capi::entry::{Errno, INVALID, at, guarded, is_real, or_null, quiet};
+use crate::capi::entry::{Errno, INVALID, at, error_in, guarded, is_real, number, or_null};
 use crate::capi::options;
 use crate::sys::Kernel;
 use crate::sys::xsk::{RingKind, UmemRegistration, XDP_UMEM_TX_METADATA_LEN};
@@ -150,7 +150,10 @@ pub unsafe extern "C" fn xsk_umem__create_with_fd(
     completion: *mut Ring,
     config: *const UmemConfig,
 ) -> c_int {
-    quiet(|| {
+    number(|| {
+        if error_in(config).is_some() {
+            return Err(Errno(libc::EFAULT));
+        }
         // SAFETY: the header asks for a configuration.
         let config = unsafe { at(config) }.copied().unwrap_or_default();
         let config = complete(config);
@@ -204,9 +207,12 @@ pub unsafe extern "C" fn xsk_umem__create_opts(
 /// Not as long as there are sockets of it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_umem__delete(umem: *mut xsk_umem) -> c_int {
-    quiet(|| {
+    number(|| {
+        if umem.is_null() {
+            return Ok(0);
+        }
         // SAFETY: the header asks for a UMEM.
-        let Some(own) = (unsafe { at(umem) }) else { return Ok(0) };
+        let own = unsafe { at(umem) }.ok_or(INVALID)?;
         if own.shared.books().sockets > 0 {
             return Err(Errno(libc::EBUSY));
         }

@@ -31,29 +31,34 @@
 #define UNTOUCHED 4000
 #define FRESH(call) (errno = UNTOUCHED, (call))
 
-#define INT(call) say_int(#call, FRESH(call))
-#define NUMBER(call) say_number(#call, FRESH(call))
-#define BOOL(call) say_bool(#call, FRESH(call))
-#define TEXT(call) say_text(#call, FRESH(call))
-#define POINTER(call) say_pointer(#call, FRESH(call))
-#define FD(call) say_fd(#call, FRESH(call))
-#define MODE(call) say_mode(#call, FRESH(call))
-#define VOID(call) do { errno = UNTOUCHED; call; say(#call, "done"); } while (0)
+#define INT(call) INT_AS(#call, call)
+#define NUMBER(call) NUMBER_AS(#call, call)
+#define BOOL(call) BOOL_AS(#call, call)
+#define TEXT(call) TEXT_AS(#call, call)
+#define POINTER(call) POINTER_AS(#call, call)
+#define FD(call) FD_AS(#call, call)
+#define MODE(call) MODE_AS(#call, call)
+#define VOID(call) VOID_AS(#call, call)
+#define INT_AS(text, call) say_int(text, FRESH(call))
+#define NUMBER_AS(text, call) say_number(text, FRESH(call))
+#define BOOL_AS(text, call) say_bool(text, FRESH(call))
+#define TEXT_AS(text, call) say_text(text, FRESH(call))
+#define POINTER_AS(text, call) say_pointer(text, FRESH(call))
+#define FD_AS(text, call) say_fd(text, FRESH(call))
+#define MODE_AS(text, call) say_mode(text, FRESH(call))
+#define VOID_AS(text, call) do { errno = UNTOUCHED; call; say(text, "done"); } while (0)
 /* In a process of its own, as it may crash. */
 #define TRY(KIND, call) do { \
 		pid_t child_; \
 		fflush(stdout); \
 		child_ = fork(); \
 		if (!child_) { \
-			KIND(call); \
+			KIND##_AS(#call, call); \
 			fflush(stdout); \
 			_exit(0); \
 		} \
 		say_end(#call, child_); \
 	} while (0)
-/* A function that may not be there in the library. */
-#define FIND(name) (name##_ = (typeof(name##_))dlsym(RTLD_DEFAULT, #name))
-
 #define ERROR ((void *)-EPERM)
 
 static inline const char *errno_name(int number)
@@ -74,7 +79,12 @@ __attribute__((format(printf, 2, 3))) static inline void say(const char *call, c
 	int before = errno;
 	va_list arguments;
 
-	printf("%s = ", call);
+	/* Macros leave blanks where they have no further arguments. */
+	for (; *call; call++) {
+		if (call[0] != ' ' || !strchr("),", call[1]))
+			putchar(*call);
+	}
+	printf(" = ");
 	va_start(arguments, format);
 	vprintf(format, arguments);
 	va_end(arguments);
@@ -84,11 +94,8 @@ __attribute__((format(printf, 2, 3))) static inline void say(const char *call, c
 }
 
 /* What follows, for the reader, and to tell equal calls apart. */
-static const char *part = "";
-
 static inline void say_part(const char *name)
 {
-	part = name;
 	printf("-- %s\n", name);
 }
 
@@ -190,26 +197,33 @@ static inline unsigned int actions_of(const struct xdp_program *program)
 	return mask;
 }
 
-/* All that can be seen of a program. */
-static inline void say_program(const char *what, struct xdp_program *program)
+/* All that can be seen of a program, without an end of the line. */
+static inline void tell_program(const char *what, struct xdp_program *program)
 {
 	static const unsigned char zero[BPF_TAG_SIZE];
 	const unsigned char *tag = xdp_program__tag(program);
 	int i;
 
 	if (!good(program)) {
-		say(what, "no program");
+		printf("no %s", what);
 		return;
 	}
-	printf("%s is \"%s\": priority %u, actions %#x, frags %d, %s, %s, %s, %s, tag ", what, xdp_program__name(program),
+	printf("%s \"%s\": priority %u, actions %#x, frags %d, %s, %s, %s, %s, tag ", what, xdp_program__name(program),
 	       xdp_program__run_prio(program), actions_of(program), xdp_program__xdp_frags_support(program),
 	       xdp_program__id(program) ? "id" : "no id", xdp_program__fd(program) >= 0 ? "descriptor" : "no descriptor",
 	       xdp_program__bpf_obj(program) ? "object" : "no object", xdp_program__btf(program) ? "BTF" : "no BTF");
 	if (!memcmp(tag, zero, sizeof(zero)))
-		printf("none\n");
+		printf("none");
 	else
 		for (i = 0; i < BPF_TAG_SIZE; i++)
-			printf(i < BPF_TAG_SIZE - 1 ? "%02x" : "%02x\n", tag[i]);
+			printf("%02x", tag[i]);
+}
+
+static inline void say_program(const char *what, struct xdp_program *program)
+{
+	printf("%s = ", what);
+	tell_program("program", program);
+	putchar('\n');
 }
 
 /* All that can be seen of an interface. */
@@ -219,17 +233,26 @@ static inline void say_interface(int ifindex)
 	struct xdp_program *program = NULL;
 	int at = errno;
 
+	printf("interface = ");
 	if (!good(multiprog)) {
-		printf("interface: %s\n", errno_name(multiprog ? (int)-(long)multiprog : at));
+		printf("%s\n", errno_name(multiprog ? (int)-(long)multiprog : at));
 		return;
 	}
-	printf("interface: %s, %s, %d programs, frags %d\n", mode_name(xdp_multiprog__attach_mode(multiprog)),
+	printf("%s, %s, %d programs, frags %d; ", mode_name(xdp_multiprog__attach_mode(multiprog)),
 	       xdp_multiprog__is_legacy(multiprog) ? "alone" : "chain", xdp_multiprog__program_count(multiprog),
 	       xdp_multiprog__xdp_frags_support(multiprog));
-	say_program("main program", xdp_multiprog__main_prog(multiprog));
-	say_program("hardware program", xdp_multiprog__hw_prog(multiprog));
-	while ((program = xdp_multiprog__next_prog(program, multiprog)))
-		say_program("member", program);
+	/* The dispatcher is not the same in all versions. */
+	if (xdp_multiprog__is_legacy(multiprog))
+		tell_program("main program", xdp_multiprog__main_prog(multiprog));
+	else
+		printf("\"%s\"", xdp_program__name(xdp_multiprog__main_prog(multiprog)));
+	printf("; ");
+	tell_program("hardware program", xdp_multiprog__hw_prog(multiprog));
+	while ((program = xdp_multiprog__next_prog(program, multiprog))) {
+		printf("; ");
+		tell_program("member", program);
+	}
+	putchar('\n');
 	xdp_multiprog__close(multiprog);
 }
 
