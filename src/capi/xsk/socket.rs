@@ -75,7 +75,10 @@ impl Wish<'_> {
         if !is_real(rx) && !is_real(tx) {
             return Err(Errno(libc::EFAULT));
         }
-        if config.flags & !NO_PROGRAM != 0 || !is_real(self.name) {
+        if !is_real(self.name) {
+            return Err(Errno(libc::EFAULT));
+        }
+        if config.flags & !NO_PROGRAM != 0 {
             return Err(INVALID);
         }
         // SAFETY: the caller promises a string.
@@ -243,13 +246,16 @@ pub unsafe extern "C" fn xsk_socket__create_shared(
     umem: *mut xsk_umem,
     rx: *mut Ring,
     tx: *mut Ring,
-    fill: *mut Ring,
-    completion: *mut Ring,
+    mut fill: *mut Ring,
+    mut completion: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
     number(|| {
         // SAFETY: the header asks for a UMEM.
         let umem = unsafe { at(umem) }.filter(|_| is_real(to)).ok_or(Errno(libc::EFAULT))?;
+        if fill.is_null() && completion.is_null() {
+            (fill, completion) = umem.shared.books().first_places();
+        }
         if error_in(config).is_some() {
             return Err(Errno(libc::EFAULT));
         }
@@ -274,18 +280,9 @@ pub unsafe extern "C" fn xsk_socket__create(
     tx: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
-    // SAFETY: the header asks for a UMEM.
-    let (fill, completion) = unsafe { first_places(umem) };
-    // SAFETY: the same.
-    unsafe { xsk_socket__create_shared(to, name, queue, umem, rx, tx, fill, completion, config) }
-}
-
-/// # Safety
-/// A real pointer is to a UMEM.
-unsafe fn first_places(umem: *const xsk_umem) -> (*mut Ring, *mut Ring) {
-    // SAFETY: the caller promises it.
-    let ask = || unsafe { at(umem) }.map(|umem| umem.shared.books().first_places());
-    guarded(|| None, ask).unwrap_or((null_mut(), null_mut()))
+    let none = null_mut();
+    // SAFETY: the same, with the rings of the UMEM.
+    unsafe { xsk_socket__create_shared(to, name, queue, umem, rx, tx, none, none, config) }
 }
 
 #[unsafe(no_mangle)]
@@ -296,6 +293,9 @@ pub unsafe extern "C" fn xsk_socket__create_opts(
     options: *mut SocketOptions,
 ) -> *mut xsk_socket {
     or_null(|| {
+        if !is_real(options) {
+            return Err(Errno(libc::EFAULT));
+        }
         // SAFETY: the header asks for options that begin with their size.
         let words = unsafe { options::read::<SocketOptions>(options.cast(), &SOCKET_ENDS) }.ok_or(INVALID)?;
         // SAFETY: integers and pointers, for which any bytes will do.

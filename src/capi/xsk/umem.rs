@@ -4,7 +4,7 @@ use super::layout::{FRAME_SIZE, Mapped, RING_SIZE, Ring, UmemConfig, UmemOptions
 use crate::capi::entry::{Errno, INVALID, at, error_in, guarded, is_real, number, or_null};
 use crate::capi::options;
 use crate::sys::Kernel;
-use crate::sys::xsk::{RingKind, UmemRegistration, XDP_UMEM_TX_METADATA_LEN};
+use crate::sys::xsk::{RingKind, UmemRegistration};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
@@ -100,13 +100,12 @@ impl Wish {
         } else {
             kernel.xsk_socket()?
         };
-        let has_metadata = self.tx_metadata_length > 0;
         let registration = UmemRegistration {
             address: self.area.expose_provenance() as u64,
             length: self.length,
             chunk_size: config.frame_size,
             headroom: config.headroom,
-            flags: config.flags | if has_metadata { XDP_UMEM_TX_METADATA_LEN } else { 0 },
+            flags: config.flags,
             tx_metadata_length: self.tx_metadata_length,
         };
         kernel.xsk_register(fd.as_fd(), &registration)?;

@@ -133,11 +133,12 @@ static void with(const char *what, __u64 size, int offset, struct xsk_umem_confi
 	memset(&fill, 0, sizeof(fill));
 	memset(&comp, 0, sizeof(comp));
 	INT(xsk_umem__create(&umem, area + offset, size, &fill, &comp, &config));
-	if (!umem)
-		return;
 	RING(fill);
 	RING(comp);
-	INT(xsk_umem__delete(umem));
+	if (umem)
+		INT(xsk_umem__delete(umem));
+	else
+		say("xsk_umem__delete(umem)", "there is none");
 }
 
 
@@ -268,7 +269,7 @@ static void sockets(void)
 	make();
 	config.rx_size = 0;
 	BIND(xsk_socket__create(&sock, "uplink", 0, umem, &rx, NULL, &config));
-	INT(xsk_umem__delete(umem));
+	DELETE();
 	say_part("flags");
 	config = plain;
 	config.libbpf_flags = 1 << 1;
@@ -297,7 +298,6 @@ static void sockets(void)
 	TRY(INT, xsk_socket__create(&sock, "uplink", 0, ERROR, &rx, &tx, &plain));
 	TRY(INT, xsk_socket__create_shared(&sock, "uplink", 0, umem, &rx, &tx, NULL, &comp, &plain));
 	TRY(INT, xsk_socket__create_shared(&sock, "uplink", 0, umem, &rx, &tx, &fill, NULL, &plain));
-	TRY(INT, xsk_socket__create_shared(&sock, "uplink", 0, umem, &rx, &tx, NULL, NULL, &plain));
 	TRY(INT, xsk_socket__create_shared(NULL, "uplink", 0, umem, &rx, &tx, &fill, &comp, &plain));
 	TRY(VOID, xsk_socket__delete(NULL));
 	TRY(INT, xsk_socket__fd(NULL));
@@ -306,6 +306,10 @@ static void sockets(void)
 	TRY(INT, xsk_socket__fd(ERROR));
 	TRY(INT, xsk_socket__update_xskmap(ERROR, 0));
 	INT(xsk_umem__delete(umem));
+	say_part("shared, without rings");
+	make();
+	BIND(xsk_socket__create_shared(&sock, "uplink", 0, umem, &rx, &tx, NULL, NULL, &plain));
+	DELETE();
 }
 
 /* More than one socket of a UMEM. */
@@ -662,11 +666,12 @@ static void make_with(const char *what, struct umem_opts opts)
 	memset(&fill, 0, sizeof(fill));
 	memset(&comp, 0, sizeof(comp));
 	umem = POINTER(umem_create_opts(area, &fill, &comp, &opts));
-	if (!umem)
-		return;
 	RING(fill);
 	RING(comp);
-	INT(xsk_umem__delete(umem));
+	if (umem)
+		INT(xsk_umem__delete(umem));
+	else
+		say("xsk_umem__delete(umem)", "there is none");
 }
 
 static void options(void)
@@ -716,7 +721,11 @@ static void options(void)
 	opts.tx_metadata_len = 16;
 	make_with("with metadata", opts);
 	opts.tx_metadata_len = 13;
+	make_with("with odd metadata, and no flag", opts);
+	opts.flags = 1 << 2;
 	make_with("with odd metadata", opts);
+	opts.tx_metadata_len = 16;
+	make_with("with metadata, and the flag", opts);
 	longer.opts.sz = sizeof(longer);
 	say_part("longer");
 	umem = POINTER(umem_create_opts(area, &fill, &comp, &longer.opts));
