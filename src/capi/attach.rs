@@ -32,10 +32,7 @@ struct Programs<'a> {
 
 /// # Safety
 /// A real pointer is to `count` pointers, each real one to a program of which nobody else has a reference.
-unsafe fn programs<'a>(
-    array: *mut *mut xdp_program,
-    count: usize,
-) -> Result<Programs<'a>, Errno> {
+unsafe fn programs<'a>(array: *mut *mut xdp_program, count: usize) -> Result<Programs<'a>, Errno> {
     if count > crate::MAX_PROGRAMS * 2 {
         return Err(Errno(libc::E2BIG));
     }

@@ -325,8 +325,9 @@ impl xdp_program_opts {
     /// Behind a real pointer are as many bytes as it says in its first word.
     unsafe fn read(options: *const Self) -> Option<Self> {
         // SAFETY: what is real begins with its size; all bytes of what the caller has are there.
-        let bytes =
-            unsafe { super::options::read::<Self>(options.cast(), &[16, 24, 32, 40, 48, 56, 60, 64])? };
+        let bytes = unsafe {
+            super::options::read::<Self>(options.cast(), &[16, 24, 32, 40, 48, 56, 60, 64])?
+        };
         // SAFETY: integers and pointers, for which any bytes will do.
         Some(unsafe { bytes.as_ptr().cast::<Self>().read() })
     }

@@ -2,7 +2,9 @@
 
 use super::layout::{Mapped, RING_SIZE, Ring, SocketConfig, SocketOptions, or_default};
 use super::umem::{Books, QueueRings, Shared, xsk_umem};
-use crate::capi::entry::{Errno, INVALID, at, copy_of, error_in, guarded, is_real, number, or_null};
+use crate::capi::entry::{
+    Errno, INVALID, at, copy_of, error_in, guarded, is_real, number, or_null,
+};
 use crate::capi::{options, settings};
 use crate::sys::xsk::{Address, RingKind, XDP_SHARED_UMEM, XDP_USE_SG};
 use crate::xsk::{DefaultProgram, ProgramOptions};
@@ -297,7 +299,8 @@ pub unsafe extern "C" fn xsk_socket__create_opts(
             return Err(Errno(libc::EFAULT));
         }
         // SAFETY: the header asks for options that begin with their size.
-        let words = unsafe { options::read::<SocketOptions>(options.cast(), &SOCKET_ENDS) }.ok_or(INVALID)?;
+        let words = unsafe { options::read::<SocketOptions>(options.cast(), &SOCKET_ENDS) }
+            .ok_or(INVALID)?;
         // SAFETY: integers and pointers, for which any bytes will do.
         let options = unsafe { words.as_ptr().cast::<SocketOptions>().read() };
         // SAFETY: the header asks for a UMEM.

@@ -191,7 +191,8 @@ pub unsafe extern "C" fn xsk_umem__create_opts(
 ) -> *mut xsk_umem {
     or_null(|| {
         // SAFETY: the header asks for options that begin with their size.
-        let words = unsafe { options::read::<UmemOptions>(options.cast(), &UMEM_ENDS) }.ok_or(INVALID)?;
+        let words =
+            unsafe { options::read::<UmemOptions>(options.cast(), &UMEM_ENDS) }.ok_or(INVALID)?;
         // SAFETY: integers, for which any bytes will do.
         let options = unsafe { words.as_ptr().cast::<UmemOptions>().read() };
         let UmemOptions { fd, length, config, tx_metadata_length, .. } = options;

@@ -283,6 +283,7 @@ static void skip(void)
 static void grown(enum xdp_attach_mode mode)
 {
 	struct xdp_program *counter = open_file(COUNTER), *filter = open_file(FILTER), *pass = open_file(PASS);
+	struct xdp_program *drop = open_file(DROP);
 	struct xdp_program *two[2] = { counter, pass }, *twice[2] = { filter, filter }, *copy, *member;
 
 	printf("-- a chain that grows and shrinks, %s\n", mode_name(mode));
@@ -295,7 +296,8 @@ static void grown(enum xdp_attach_mode mode)
 	INT(xdp_program__attach(filter, UPLINK, mode, 0));
 	INT(xdp_program__attach(pass, UPLINK, mode, 0));
 	say_interface(UPLINK);
-	INT(xdp_program__attach(pass, UPLINK, mode == XDP_MODE_SKB ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0));
+	INT(xdp_program__attach(drop, UPLINK, mode == XDP_MODE_SKB ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0));
+	say_program("drop", drop);
 	MODE(xdp_program__is_attached(filter, UPLINK));
 	MODE(xdp_program__is_attached(filter, SECOND));
 	multiprog = POINTER(xdp_multiprog__get_from_ifindex(UPLINK));
@@ -327,6 +329,7 @@ static void grown(enum xdp_attach_mode mode)
 	INT(xdp_program__detach(copy, UPLINK, XDP_MODE_UNSPEC, 0));
 	say_interface(UPLINK);
 	INT(access("/sys/fs/bpf/xdp", F_OK));
+	xdp_program__close(drop);
 	xdp_program__close(copy);
 	xdp_program__close(counter);
 	xdp_program__close(filter);
@@ -404,8 +407,8 @@ static void component(void)
 	NUMBER(opts.retval);
 	INT(xdp_program__attach(found, SECOND, XDP_MODE_NATIVE, 0));
 	say_interface(SECOND);
-	INT(xdp_program__attach(found, SECOND, XDP_MODE_NATIVE, 0));
 	INT(xdp_program__detach(found, SECOND, XDP_MODE_NATIVE, 0));
+	say_interface(SECOND);
 	take_all_off(SECOND);
 	say_interface(UPLINK);
 	take_all_off(UPLINK);
@@ -472,6 +475,27 @@ static void objects(void)
 	xdp_program__close(program);
 }
 
+/* The same program twice. */
+static void twice(void)
+{
+	struct xdp_program *program = open_file(COUNTER), *pass = open_file(PASS);
+	struct xdp_program *both[2] = { program, program };
+
+	say_part("twice");
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_NATIVE, 0));
+	INT(xdp_program__attach(pass, UPLINK, XDP_MODE_NATIVE, 0));
+	TRY(INT, xdp_program__detach_multi(both, 2, UPLINK, XDP_MODE_NATIVE, 0));
+	say_interface(UPLINK);
+	take_all_off(UPLINK);
+	say_part("and attached twice");
+	INT(xdp_program__attach_multi(&pass, 1, UPLINK, XDP_MODE_NATIVE, 0));
+	TRY(INT, xdp_program__attach_multi(&pass, 1, UPLINK, XDP_MODE_NATIVE, 0));
+	TRY(INT, xdp_program__detach(pass, UPLINK, XDP_MODE_NATIVE, 0));
+	take_all_off(UPLINK);
+	xdp_program__close(program);
+	xdp_program__close(pass);
+}
+
 static void chains(void)
 {
 	nothing_there();
@@ -483,6 +507,7 @@ static void chains(void)
 	full();
 	component();
 	objects();
+	twice();
 	foreign();
 	refused();
 }
