@@ -18,7 +18,6 @@ const UNSPEC: &str = "a program in skb mode cannot be taken off a device that ha
 const NATIVE_BUSY: &str = "a program alone in the other mode is `-EEXIST`";
 const HARDWARE: &str = "a device without offload is `-EINVAL`";
 const SORTED: &str = "the caller's array is sorted";
-const ABSENT: &str = "no such interface is `-ENOENT` in 1.3";
 const ERRNO: &str = "`errno` stays as it was, or as the last system call left it";
 const ERROR_FOLLOWED: &str = "an errno in a pointer is followed: crash";
 const PROGRAM_ERROR: &str = "such a pointer is followed: crash";
@@ -64,7 +63,6 @@ pub(super) const ALLOWED: &[Allowed] = &[
     row("skip", BOTH, "interface", "skb, alone, 0 programs, frags 0; main program \"packet_counter\": priority 20, actions 0x4, frags 0, id, descriptor, no object, BTF, tag bf1ebd36c51e01ec; no hardware program", "ENOENT", UNSPEC),
     row("skip", BOTH, "xdp_multiprog__detach(multiprog)", "0", "there is none", UNSPEC),
     row("skip", BOTH, "xdp_program__attach(second, UPLINK, XDP_MODE_NATIVE, 0)", "-EEXIST, errno EEXIST", "-EBUSY, errno EBUSY", NATIVE_BUSY),
-    row("alone", THIRD, "xdp_multiprog__get_from_ifindex(NOWHERE)", "error ENOENT, errno ENOENT", "error ENODEV, errno ENODEV", ABSENT),
     row("alone", BOTH, "xdp_program__detach(program, UPLINK, XDP_MODE_UNSPEC, 0)", "-EBUSY, errno EBUSY", "0", UNSPEC),
     row("alone", BOTH, "interface", "skb, alone, 0 programs, frags 0; main program \"packet_counter\": priority 20, actions 0x4, frags 0, id, descriptor, no object, BTF, tag bf1ebd36c51e01ec; no hardware program", "ENOENT", UNSPEC),
     row("alone", BOTH, "xdp_multiprog__detach(multiprog)", "0", "there is none", UNSPEC),
@@ -125,12 +123,6 @@ pub(super) const ALLOWED: &[Allowed] = &[
     row("garbage", BOTH, "xdp_program__attach_multi(mixed, 2, 10, XDP_MODE_SKB, 0)", "crash", "-EINVAL, errno EINVAL", MULTI),
     row("garbage", BOTH, "xdp_multiprog__xdp_frags_support(NULL)", "crash", "false", MULTIPROG_NULL),
     row("garbage", BOTH, "xdp_multiprog__xdp_frags_support(ERROR)", "crash", "false", MULTIPROG_NULL),
-    row("garbage", THIRD, "xdp_multiprog__get_from_ifindex(0)", "error ENOENT, errno ENOENT", "error ENODEV, errno ENODEV", ABSENT),
-    row("garbage", THIRD, "xdp_multiprog__get_from_ifindex(-1)", "error ENOENT, errno ENOENT", "error ENODEV, errno ENODEV", ABSENT),
-    row("garbage", THIRD, "xdp_multiprog__get_from_ifindex(INT_MIN)", "error ENOENT, errno ENOENT", "error ENODEV, errno ENODEV", ABSENT),
-    row("garbage", THIRD, "xdp_multiprog__get_from_ifindex(12345)", "error ENOENT, errno ENOENT", "error ENODEV, errno ENODEV", ABSENT),
-    row("garbage", SIXTH, "xdp_multiprog__get_from_ifindex(0)", "error ERANGE, errno ERANGE", "error ENODEV, errno ENODEV", ABSENT),
-    row("chains", THIRD, "xdp_multiprog__get_from_ifindex(NOWHERE)", "error ENOENT, errno ENOENT", "error ENODEV, errno ENODEV", ABSENT),
     row("chains", BOTH, "drop", "program \"xdp_drop\": priority 50, actions 0x4, frags 0, id, descriptor, object, BTF, tag 57cd311f2e27366b", "program \"xdp_drop\": priority 50, actions 0x4, frags 0, no id, no descriptor, object, BTF, tag none", LOADED),
     row("chains", BOTH, "interface", "ENOENT", "native, chain, 1 programs, frags 0; \"xdp_dispatcher\"; no hardware program; member \"xdp_pass\": priority 50, actions 0x4, frags 0, id, descriptor, no object, BTF, tag 3b185187f1855c4c", TWICE_OFF),
     row("chains", BOTH, "xdp_multiprog__detach(multiprog)", "there is none", "0", TWICE_OFF),

@@ -42,7 +42,7 @@ static void nothing_there(void)
 	say_part("nothing attached");
 	say_interface(UPLINK);
 	POINTER(xdp_multiprog__get_from_ifindex(UPLINK));
-	POINTER(xdp_multiprog__get_from_ifindex(NOWHERE));
+	BOOL(is_absent(NOWHERE));
 	MODE(xdp_program__is_attached(program, UPLINK));
 	MODE(xdp_program__is_attached(loaded, UPLINK));
 	MODE(xdp_program__is_attached(loaded, NOWHERE));

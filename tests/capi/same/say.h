@@ -256,6 +256,14 @@ static inline void say_interface(int ifindex)
 	xdp_multiprog__close(multiprog);
 }
 
+/* No such interface: which error says so depends on the version, and with 1.6 on the kernel too. */
+static inline bool is_absent(int ifindex)
+{
+	long error = -libxdp_get_error(xdp_multiprog__get_from_ifindex(ifindex));
+
+	return error == ENOENT || error == ENODEV || error == ERANGE;
+}
+
 /* Keeps what the library and libbpf say away from stdout; stderr shows it where a test fails. */
 static inline int say_libxdp(enum libxdp_print_level level, const char *format, va_list arguments)
 {
