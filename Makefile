@@ -7,13 +7,19 @@
 # make bpf           builds the BPF objects again from their sources
 # make bench         speed beside C libxdp in a VM, of looking at many namespaces, and of AF_XDP
 # make fuzz          hostile input of every kind, five minutes each
+# make capi          builds libxdp.so.1, the C library, into target/capi/lib
+# make install       installs it with its headers; PREFIX, LIBDIR, INCLUDEDIR, MANDIR and DESTDIR say where
+# make uninstall     removes what that has installed, with the same variables
+# make deb           Debian packages of it, in target/capi/deb
 #
 # Each installs what it needs (Debian 12, as root).
 
 # `su` without `-` leaves out the folders of depmod, modprobe and xdp-loader.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: demo test test-kernels kill bpf bench fuzz
+export PREFIX LIBDIR INCLUDEDIR MANDIR DESTDIR
+
+.PHONY: demo test test-kernels kill bpf bench fuzz capi install uninstall deb
 
 demo:
 	@tests/setup build
@@ -47,7 +53,20 @@ bench:
 	@benches/run
 	@benches/run recovery
 	@benches/run xsk
+	@benches/run load
 
 fuzz:
 	@tests/setup test
 	@fuzz/run all 300
+
+capi:
+	@src/capi/install build
+
+install:
+	@src/capi/install files
+
+uninstall:
+	@src/capi/install remove
+
+deb:
+	@src/capi/deb

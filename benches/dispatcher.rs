@@ -71,9 +71,9 @@ enum Only {
     Their16,
 }
 
-/// The libraries that we are compared to, and the version that each writes.
-const LIBRARIES: [(&str, ProtocolVersion); 2] =
-    [("1.3", ProtocolVersion::V2), ("1.6", ProtocolVersion::V3)];
+/// The libraries that we are compared to, and the version that each writes. The last is our own, as C programs have it.
+const LIBRARIES: [(&str, ProtocolVersion); 3] =
+    [("1.3", ProtocolVersion::V2), ("1.6", ProtocolVersion::V3), ("own", ProtocolVersion::V3)];
 /// Before an attach: what went in the round before is freed by the kernel later on, and not on this one's account. The
 /// peers pause as long.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -134,14 +134,15 @@ fn attaches(xdp: &Xdp, rounds: usize) -> Result<()> {
         "adding one program (packet_counter.o), median of {rounds}, in ms; in brackets without the swap"
     );
     println!(
-        "{:>9} {:>16} {:>16} {:>16}  ratio to 1.3    to 1.6",
-        "chain of", "oxdp", "1.3", "1.6"
+        "{:>9} {:>16} {:>16} {:>16} {:>16}  ratio to 1.3    to 1.6  from C, to oxdp",
+        "chain of", "oxdp", "1.3", "1.6", "from C"
     );
     for length in 0..10 {
         let pair = Pair::new("bench", 10)?;
         let interface = pair.interface()?;
-        let mut peers = [peer(&pair, 0)?, peer(&pair, 1)?];
-        let (mut ours, mut swaps, mut theirs) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
+        let mut peers = [peer(&pair, 0)?, peer(&pair, 1)?, peer(&pair, 2)?];
+        let (mut ours, mut swaps) = (Vec::new(), Vec::new());
+        let mut theirs = [Vec::new(), Vec::new(), Vec::new()];
         while ours.len() < rounds {
             std::thread::sleep(SETTLE);
             let (took, swapped) = our_attaches(xdp, &interface, length)?;
@@ -153,8 +154,8 @@ fn attaches(xdp: &Xdp, rounds: usize) -> Result<()> {
             }
         }
         let (own, swap) = (median(&mut ours)?, median(&mut swaps)?);
-        let [old, new] = theirs.each_mut().map(|times| median(times));
-        let (old, new) = (old?, new?);
+        let [old, new, from_c] = theirs.each_mut().map(|times| median(times));
+        let (old, new, from_c) = (old?, new?, from_c?);
         let cell =
             |time: Duration| format!("{:.1} ({:.1})", ms(time), ms(time.saturating_sub(swap)));
         let ratio = |theirs: Duration| {
@@ -163,12 +164,14 @@ fn attaches(xdp: &Xdp, rounds: usize) -> Result<()> {
             format!("{:.2} ({without:.2})", own.as_secs_f64() / theirs.as_secs_f64())
         };
         println!(
-            "{length:>9} {:>16} {:>16} {:>16}  {:>12} {:>12}   swap {:.1} ms",
+            "{length:>9} {:>16} {:>16} {:>16} {:>16}  {:>12} {:>12} {:>16.2}   swap {:.1} ms",
             cell(own),
             cell(old),
             cell(new),
+            cell(from_c),
             ratio(old),
             ratio(new),
+            from_c.as_secs_f64() / own.as_secs_f64(),
             ms(swap)
         );
     }

@@ -30,7 +30,13 @@ int xsk_def_prog(struct xdp_md *ctx)
 {
 	if (!refcnt)
 		return XDP_PASS;
+#ifdef XSK_LOOK_FIRST
+	__u32 queue = ctx->rx_queue_index;
+
+	return bpf_map_lookup_elem(&xsks_map, &queue) ? bpf_redirect_map(&xsks_map, queue, 0) : XDP_PASS;
+#else
 	return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+#endif
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

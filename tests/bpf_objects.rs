@@ -1,6 +1,6 @@
 //! The shipped BPF objects are what their sources compile to.
 //!
-//! Compiles every `bpf/*.c` and `tests/bpf/*.c` with Debian 12's clang, takes the types out of the dispatchers, which
+//! Compiles every `bpf/*.c`, `bpf/libxdp/*.c` and `tests/bpf/*.c` with Debian 12's clang, takes the types out of the dispatchers, which
 //! the library loads its own code with, and compares all of it with what is checked in. With `OXDP_BLESS=1`
 //! (`make bpf`) writes it instead.
 
@@ -45,7 +45,7 @@ use super::{Function, Types};
 
 fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
-    for directory in ["bpf", "tests/bpf"] {
+    for directory in ["bpf", "bpf/libxdp", "tests/bpf"] {
         for entry in std::fs::read_dir(root.join(directory))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "c") {

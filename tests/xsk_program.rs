@@ -21,8 +21,9 @@ use support::{Baseline, chain, child, counter, filter, id, names};
 
 const NATIVE: ProgramOptions = ProgramOptions { mode: Mode::Native, multi_buffer: false };
 const FRAGS: ProgramOptions = ProgramOptions { mode: Mode::Native, multi_buffer: true };
-const LIBRARIES: [(&str, ProtocolVersion); 2] =
-    [("1.3", ProtocolVersion::V2), ("1.6", ProtocolVersion::V3)];
+/// The third is ours, as C programs have it.
+const LIBRARIES: [(&str, ProtocolVersion); 3] =
+    [("1.3", ProtocolVersion::V2), ("1.6", ProtocolVersion::V3), ("own", ProtocolVersion::V3)];
 
 /// With a dispatcher or without, where C libxdp looks for pins and in its version.
 fn xdp(policy: Policy, version: ProtocolVersion) -> Result<Xdp> {

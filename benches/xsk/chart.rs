@@ -26,8 +26,9 @@ const LONGEST: f64 = WIDTH - LEFT - 80.0;
 const ROW: f64 = 20.0;
 const GAP: f64 = 8.0;
 const TITLE: f64 = 34.0;
-const COLOURS: [(&str, &str); 4] = [
+const COLOURS: [(&str, &str); 5] = [
     ("oxdp", "#c2410c"),
+    ("from C", "#fb923c"),
     ("C libxdp", "#475569"),
     ("xsk-rs", "#94a3b8"),
     ("the kernel", "#cbd5e1"),

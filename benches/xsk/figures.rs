@@ -47,7 +47,7 @@ pub(crate) enum Opened {
     Socket,
 }
 
-const RIVALS: [Rival; 4] = [Rival::Kernel, Rival::Oxdp, Rival::C, Rival::XskRs];
+const RIVALS: [Rival; 5] = [Rival::Kernel, Rival::Oxdp, Rival::FromC, Rival::C, Rival::XskRs];
 
 impl Figures {
     pub(crate) fn new(only: &[Case]) -> Self {

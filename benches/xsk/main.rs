@@ -6,6 +6,8 @@
 //! a processor to themselves, and packets come from `xdp_flood` on another one, which also pays for what the kernel does
 //! to receive them.
 //!
+//! "from C" is the twin again, with our `libxdp.so.1` in place of C's.
+//!
 //! A machine is not as fast in one minute as in the next: a ratio is of two runs within a round, told is the median of all
 //! rounds, and between which values it is with 95 % confidence.
 
@@ -54,6 +56,9 @@ struct Options {
     /// Where the built programs of xsk-rs are.
     #[arg(long)]
     xsk_rs: Option<PathBuf>,
+    /// The folder with our `libxdp.so.1`, for the programs in C.
+    #[arg(long)]
+    own: Option<PathBuf>,
     /// Where the chart goes.
     #[arg(long)]
     chart: Option<PathBuf>,
@@ -113,7 +118,7 @@ impl Lab {
         let lab = Self {
             pair: Pair::new("xsk", 10)?,
             xdp: Xdp::builder().policy(Policy::Single).build()?,
-            rivals: Rivals::new(options.xsk_rs.clone(), options.spin)?,
+            rivals: Rivals::new(options.xsk_rs.clone(), options.own.clone(), options.spin)?,
             seconds: options.seconds,
         };
         // What comes back, or is sent, has gone all the way and costs nobody more than that.
@@ -239,11 +244,19 @@ impl Lab {
         }
         // The first is not counted.
         let rounds = openings + 1;
-        let theirs = self.under_a_trickle(|| self.rivals.openings_of_c(&self.pair, rounds))?;
-        self.clear(Rival::C)?;
+        let mut measured = Vec::new();
+        for rival in self.rivals.from(0) {
+            if matches!(rival, Rival::C | Rival::FromC) {
+                let took =
+                    self.under_a_trickle(|| self.rivals.openings_of_c(rival, &self.pair, rounds))?;
+                self.clear(rival)?;
+                measured.push((rival, took));
+            }
+        }
         let own = self.under_a_trickle(|| self.openings_of_oxdp(rounds))?;
         let bare = self.under_a_trickle(|| self.attachments(rounds))?;
-        for (rival, all) in [(Rival::C, theirs), (Rival::Oxdp, own), (Rival::Kernel, bare)] {
+        measured.extend([(Rival::Oxdp, own), (Rival::Kernel, bare)]);
+        for (rival, all) in measured {
             for took in all.into_iter().skip(1) {
                 figures.add_opening(rival, Opened::Socket, took);
             }

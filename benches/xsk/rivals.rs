@@ -21,6 +21,8 @@ const START: Duration = Duration::from_millis(400);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rival {
     Oxdp,
+    /// The program in C with our library in the place of C's.
+    FromC,
     C,
     XskRs,
     /// No program at all.
@@ -31,6 +33,7 @@ impl Rival {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Oxdp => "oxdp",
+            Self::FromC => "from C",
             Self::C => "C libxdp",
             Self::XskRs => "xsk-rs",
             Self::Kernel => "the kernel",
@@ -54,23 +57,27 @@ pub(crate) struct Rivals {
     examples: PathBuf,
     twins: TempDir,
     xsk_rs: Option<PathBuf>,
+    /// The folder with our `libxdp.so.1`.
+    own: Option<PathBuf>,
     spin: bool,
 }
 
 impl Rivals {
-    pub(crate) fn new(xsk_rs: Option<PathBuf>, spin: bool) -> Result<Self> {
+    pub(crate) fn new(xsk_rs: Option<PathBuf>, own: Option<PathBuf>, spin: bool) -> Result<Self> {
         // This is target/release/deps/xsk-….
-        let own = std::env::current_exe()?;
-        let examples = own.ancestors().nth(2).context("a target directory")?.join("examples");
+        let bench = std::env::current_exe()?;
+        let examples = bench.ancestors().nth(2).context("a target directory")?.join("examples");
         let twins = tempfile::tempdir()?;
         compile(&twins.path().join("twin"))?;
-        Ok(Self { examples, twins, xsk_rs, spin })
+        Ok(Self { examples, twins, xsk_rs, own, spin })
     }
 
     /// All of them, each round beginning with another one.
     pub(crate) fn from(&self, round: usize) -> Vec<Rival> {
         let xsk_rs = self.xsk_rs.as_ref().map(|_| Rival::XskRs);
-        let mut all: Vec<_> = [Rival::Oxdp, Rival::C].into_iter().chain(xsk_rs).collect();
+        let from_c = self.own.as_ref().map(|_| Rival::FromC);
+        let mut all: Vec<_> =
+            [Rival::Oxdp, Rival::C].into_iter().chain(from_c).chain(xsk_rs).collect();
         let first = round % all.len();
         all.rotate_left(first);
         all
@@ -98,13 +105,24 @@ impl Rivals {
             command.args([word(case), UPLINK, BATCH, &seconds.to_string(), &count.to_string()]);
             command.args(self.spin.then_some("spin"));
         }
+        if let (Rival::FromC, Some(own)) = (rival, &self.own) {
+            command.env("LD_LIBRARY_PATH", own);
+        }
         let output = command.output().with_context(|| program.display().to_string())?;
         read(&output).with_context(|| rival.name())
     }
 
     /// How long C libxdp takes from the call to the first packet, again and again in one process.
-    pub(crate) fn openings_of_c(&self, pair: &Pair, rounds: usize) -> Result<Vec<Duration>> {
+    pub(crate) fn openings_of_c(
+        &self,
+        rival: Rival,
+        pair: &Pair,
+        rounds: usize,
+    ) -> Result<Vec<Duration>> {
         let mut command = at(&pair.near.name, Processor::Last, &self.twins.path().join("twin"));
+        if let (Rival::FromC, Some(own)) = (rival, &self.own) {
+            command.env("LD_LIBRARY_PATH", own);
+        }
         let output = command.args(["open", UPLINK, &rounds.to_string()]).output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -118,7 +136,7 @@ impl Rivals {
     fn program(&self, rival: Rival, case: Case) -> Result<PathBuf> {
         match rival {
             Rival::Oxdp => Ok(self.examples.join(format!("xsk_{}", word(case)))),
-            Rival::C => Ok(self.twins.path().join("twin")),
+            Rival::C | Rival::FromC => Ok(self.twins.path().join("twin")),
             Rival::XskRs => self.xsk_rs.clone().context("xsk-rs"),
             Rival::Kernel => bail!("the kernel is no program"),
         }

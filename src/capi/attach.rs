@@ -124,7 +124,7 @@ fn detach(
             _ => return Err(INVALID),
         }
     }
-    ids.into_iter().fold(xdp.edit(interface), |edit, id| edit.remove(id)).commit()?;
+    ids.into_iter().fold(xdp.edit(interface), crate::Edit::remove).commit()?;
     Ok(())
 }
 

@@ -161,11 +161,15 @@ pub(super) fn copy_of(fd: c_int) -> Result<OwnedFd, Errno> {
 }
 
 pub(super) fn set_errno(errno: c_int) {
+    // SAFETY: it takes nothing.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: errno is this thread's, and lives as long as it.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { place.write(errno) };
 }
 
 pub(super) fn errno() -> c_int {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() }
+    // SAFETY: it takes nothing.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: errno is this thread's, and lives as long as it.
+    unsafe { place.read() }
 }

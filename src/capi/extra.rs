@@ -134,7 +134,9 @@ pub unsafe extern "C" fn oxdp_features(to: *mut Answers) -> c_int {
         for (place, (name, support)) in answers.into_iter().enumerate().take(room) {
             log::debug!("{name}: {support}");
             // SAFETY: place is within the room.
-            unsafe { answer.add(place).write(support.is_yes().into()) };
+            let to = unsafe { answer.add(place) };
+            // SAFETY: as above.
+            unsafe { to.write(support.is_yes().into()) };
         }
         Ok(())
     })

@@ -125,8 +125,10 @@ pub unsafe extern "C" fn xdp_multiprog__detach(multiprog: *mut xdp_multiprog) ->
         // SAFETY: the header asks for a multiprog.
         let own = unsafe { at(multiprog) }.ok_or(INVALID)?;
         let (xdp, interface) = (settings::xdp()?, settings::interface(own.index)?);
-        // SAFETY: they are NULL or the multiprog's.
-        let (hardware, main) = unsafe { (at(own.hardware), at(own.main)) };
+        // SAFETY: NULL or the multiprog's.
+        let hardware = unsafe { at(own.hardware) };
+        // SAFETY: as above.
+        let main = unsafe { at(own.main) };
         let id = |program: Option<&xdp_program>| program.and_then(|program| program.program.id());
         if let Some(id) = id(hardware) {
             xdp.edit(&interface).mode(Mode::Hardware).remove(id).commit()?;

@@ -11,7 +11,9 @@ use libbpf_sys::{bpf_object, bpf_object_open_opts, bpf_program, btf};
 use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_uint, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
+const FRAGS: u32 = bpf_sys::BPF_F_XDP_HAS_FRAGS;
 /// `XDP_DEFAULT_RUN_PRIO`
 const DEFAULT_PRIORITY: c_uint = 50;
 /// What a slot of a dispatcher that nothing is in returns: no program may say whether the chain goes on after it.
@@ -41,10 +43,29 @@ pub struct xdp_program {
 /// A program of an object that libbpf has opened.
 #[derive(Debug)]
 struct Opened {
-    object: NonNull<bpf_object>,
+    object: Arc<Object>,
     program: NonNull<bpf_program>,
-    /// Whether it is to be closed with this.
+}
+
+/// An object. One of our own is closed with the last program of it.
+#[derive(Debug)]
+struct Object {
+    raw: NonNull<bpf_object>,
     is_ours: bool,
+}
+
+// SAFETY: an object has no tie to a thread; the header asks that one thread at a time uses the programs of one.
+unsafe impl Send for Object {}
+// SAFETY: as above; shared, it only tells where it is.
+unsafe impl Sync for Object {}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // SAFETY: it was opened here, and no program of it is left.
+            unsafe { bpf_sys::bpf_object__close(self.raw.as_ptr()) };
+        }
+    }
 }
 
 /// How a program is looked for in an object.
@@ -56,36 +77,24 @@ enum Which<'a> {
 }
 
 impl xdp_program {
-    /// A program of an object. One that is ours is closed also where this fails.
+    /// A program of an object.
     ///
     /// # Safety
     /// The object is of the libbpf that is linked here, open, and nobody else uses it meanwhile.
-    unsafe fn of_object(
-        object: NonNull<bpf_object>,
-        which: Which<'_>,
-        is_ours: bool,
-    ) -> Result<Box<Self>, Errno> {
+    unsafe fn of_object(object: Arc<Object>, which: Which<'_>) -> Result<Box<Self>, Errno> {
         // SAFETY: the caller promises that.
-        let found = unsafe { find(object, which) };
-        let made = found.ok_or(Errno(libc::ENOENT)).and_then(|program| {
-            // SAFETY: the program is one of the open object.
-            let name = unsafe { CStr::from_ptr(bpf_sys::bpf_program__name(program.as_ptr())) };
-            // SAFETY: the object is open, is not used by others while this is, and is closed with this or later.
-            let lent = unsafe { LibbpfObject::lent(object) };
-            let select = Select::Function(name.to_str().map_err(|_| INVALID)?);
-            let own = Program::from_object(lent, select)?;
-            Ok((program, name.to_owned(), own))
-        });
-        let (program, name, own) = made.inspect_err(|_| {
-            if is_ours {
-                // SAFETY: nobody has it any more.
-                unsafe { bpf_sys::bpf_object__close(object.as_ptr()) };
-            }
-        })?;
+        let program = unsafe { find(object.raw, which) }.ok_or(Errno(libc::ENOENT))?;
+        // SAFETY: the program is one of the open object.
+        let name = unsafe { bpf_sys::bpf_program__name(program.as_ptr()) };
+        // SAFETY: a program's name ends in NUL.
+        let name = unsafe { CStr::from_ptr(name) };
+        // SAFETY: the object is open as long as there is a program of it, and is not used by others while this is.
+        let lent = unsafe { LibbpfObject::lent(object.raw) };
+        let select = Select::Function(name.to_str().map_err(|_| INVALID)?);
         Ok(Box::new(Self {
-            program: own,
-            name,
-            object: Some(Opened { object, program, is_ours }),
+            program: Program::from_object(lent, select)?,
+            name: name.to_owned(),
+            object: Some(Opened { object, program }),
             btf: None,
             tag: [0; 8],
             next: std::ptr::null_mut(),
@@ -142,17 +151,12 @@ impl Opened {
         let program = self.program.as_ptr();
         // SAFETY: the program is live.
         let flags = unsafe { bpf_sys::bpf_program__flags(program) };
-        flags & bpf_sys::BPF_F_XDP_HAS_FRAGS != 0
+        flags & FRAGS != 0
     }
 }
 
 impl Drop for xdp_program {
     fn drop(&mut self) {
-        if let Some(opened) = self.object.take().filter(|opened| opened.is_ours) {
-            // SAFETY: it was opened here, and nothing of it is used after this: what `program` has is in the kernel, or its
-            // copy of this pointer, which goes unused and is not closed there.
-            unsafe { bpf_sys::bpf_object__close(opened.object.as_ptr()) };
-        }
         if let Some(btf) = self.btf.take() {
             // SAFETY: it was made here.
             unsafe { bpf_sys::btf__free(btf.as_ptr()) };
@@ -189,6 +193,11 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
     is_real(text).then(|| unsafe { CStr::from_ptr(text) })
 }
 
+/// An object that its caller closes.
+fn theirs(raw: NonNull<bpf_object>) -> Arc<Object> {
+    Arc::new(Object { raw, is_ours: false })
+}
+
 fn boxed(program: Result<Box<xdp_program>, Errno>) -> Result<*mut xdp_program, Errno> {
     program.map(Box::into_raw)
 }
@@ -206,9 +215,9 @@ unsafe fn open(
     if let Some(error) = error_in(object) {
         return Err(error);
     }
-    let object = NonNull::new(object).ok_or_else(|| Errno(super::entry::errno()))?;
+    let raw = NonNull::new(object).ok_or_else(|| Errno(super::entry::errno()))?;
     // SAFETY: it has just been opened, and is handed over.
-    unsafe { xdp_program::of_object(object, which, true) }
+    unsafe { xdp_program::of_object(Arc::new(Object { raw, is_ours: true }), which) }
 }
 
 /// # Safety
@@ -253,7 +262,7 @@ pub unsafe extern "C" fn xdp_program__from_bpf_obj(
         // SAFETY: the header asks for a string.
         let which = unsafe { text(section) }.map_or(Which::First, Which::Section);
         // SAFETY: the header asks for an open object, and that it is used by one thread at a time.
-        boxed(unsafe { xdp_program::of_object(object.ok_or(INVALID)?, which, false) })
+        boxed(unsafe { xdp_program::of_object(theirs(object.ok_or(INVALID)?), which) })
     })
 }
 
@@ -264,10 +273,12 @@ pub unsafe extern "C" fn xdp_program__open_file(
     options: *mut bpf_object_open_opts,
 ) -> *mut xdp_program {
     pointer(|| {
-        // SAFETY: the header asks for strings and options.
-        let (path, section) = unsafe { (text(path), text(section)) };
-        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for a string.
+        let path = unsafe { text(path) };
         // SAFETY: as above.
+        let section = unsafe { text(section) };
+        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for libbpf's options.
         boxed(unsafe { open(path.ok_or(INVALID)?, which, options) })
     })
 }
@@ -279,10 +290,12 @@ pub unsafe extern "C" fn xdp_program__find_file(
     options: *mut bpf_object_open_opts,
 ) -> *mut xdp_program {
     pointer(|| {
-        // SAFETY: the header asks for strings and options.
-        let (file, section) = unsafe { (text(file), text(section)) };
-        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for a string.
+        let file = unsafe { text(file) };
         // SAFETY: as above.
+        let section = unsafe { text(section) };
+        let which = section.map_or(Which::First, Which::Section);
+        // SAFETY: the header asks for libbpf's options.
         boxed(unsafe { find_and_open(file.ok_or(INVALID)?, which, options) })
     })
 }
@@ -359,7 +372,7 @@ pub unsafe extern "C" fn xdp_program__create(options: *mut xdp_program_opts) -> 
                 return Err(INVALID);
             }
             // SAFETY: the header asks for an open object.
-            return boxed(unsafe { xdp_program::of_object(object, which, false) });
+            return boxed(unsafe { xdp_program::of_object(theirs(object), which) });
         }
         // SAFETY: as above.
         if let Some(file) = unsafe { text(options.find) } {
@@ -397,8 +410,8 @@ pub unsafe extern "C" fn xdp_program__clone(
         }
         let opened = program.object.as_ref().ok_or(INVALID)?;
         let which = Which::Function(&program.name);
-        // SAFETY: the object is open as long as the program that is cloned, by the header longer than the clone.
-        boxed(unsafe { xdp_program::of_object(opened.object, which, false) })
+        // SAFETY: the object is open as long as there is a program of it.
+        boxed(unsafe { xdp_program::of_object(Arc::clone(&opened.object), which) })
     })
 }
 
@@ -420,18 +433,16 @@ pub unsafe extern "C" fn xdp_program__btf(program: *mut xdp_program) -> *const b
     looked_up(|| {
         // SAFETY: the header asks for a program.
         let program = unsafe { at(program) }?;
-        match (&program.object, program.btf) {
-            // SAFETY: the object is open.
-            (Some(opened), _) => Some(unsafe { bpf_sys::bpf_object__btf(opened.object.as_ptr()) }),
-            (None, btf) => btf.map(NonNull::as_ptr),
-        }
+        let Some(opened) = &program.object else { return program.btf.map(NonNull::as_ptr) };
+        // SAFETY: the object is open.
+        Some(unsafe { bpf_sys::bpf_object__btf(opened.object.raw.as_ptr()) })
     })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__bpf_obj(program: *mut xdp_program) -> *mut bpf_object {
     // SAFETY: the header asks for a program.
-    looked_up(|| Some(unsafe { at(program) }?.object.as_ref()?.object.as_ptr()))
+    looked_up(|| Some(unsafe { at(program) }?.object.as_ref()?.object.raw.as_ptr()))
 }
 
 #[unsafe(no_mangle)]
@@ -552,7 +563,9 @@ pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
         // SAFETY: the header asks for a buffer of that length, of which one byte more than these is written.
         unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), buffer.cast(), count) };
         // SAFETY: count is less than length.
-        unsafe { buffer.add(count).write(0) };
+        let end = unsafe { buffer.add(count) };
+        // SAFETY: as above.
+        unsafe { end.write(0) };
         if fits { Ok(()) } else { Err(Errno(libc::ENOSPC)) }
     })
 }
@@ -582,8 +595,7 @@ pub unsafe extern "C" fn xdp_program__set_xdp_frags_support(
         let raw = program.object.as_ref().ok_or(INVALID)?.program.as_ptr();
         // SAFETY: the program is live.
         let flags = unsafe { bpf_sys::bpf_program__flags(raw) };
-        let frags = bpf_sys::BPF_F_XDP_HAS_FRAGS;
-        let flags = if has_frags { flags | frags } else { flags & !frags };
+        let flags = if has_frags { flags | FRAGS } else { flags & !FRAGS };
         // SAFETY: as above.
         let result = unsafe { bpf_sys::bpf_program__set_flags(raw, flags) };
         if result < 0 {
@@ -628,8 +640,10 @@ fn pin(program: &Program, path: &CStr) -> Result<(), Errno> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__pin(program: *mut xdp_program, path: *const c_char) -> c_int {
     status(|| {
-        // SAFETY: the header asks for a program and a string.
-        let (program, path) = unsafe { (at(program), text(path)) };
+        // SAFETY: the header asks for a program.
+        let program = unsafe { at(program) };
+        // SAFETY: and for a string.
+        let path = unsafe { text(path) };
         let program = program.filter(|program| program.is_loaded()).ok_or(INVALID)?;
         pin(&program.program, path.ok_or(INVALID)?)
     })

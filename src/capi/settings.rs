@@ -2,7 +2,6 @@
 
 use super::entry::Errno;
 use crate::{Auto, Interface, Legacy, Netns, NetnsInode, Policy, Xdp};
-use once_cell::sync::OnceCell;
 use std::ffi::{CStr, c_char, c_int};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -60,19 +59,17 @@ pub(super) fn variable(name: &CStr) -> Option<&'static CStr> {
     (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) })
 }
 
-/// A handle, with what it has found out about the kernel, for each layout and as long as the process lives.
+/// A handle for one call. It keeps descriptors, which none may be kept between calls: programs close what they do not know,
+/// as daemons do.
 pub(super) fn xdp() -> Result<Xdp, Errno> {
-    static FOUND: [OnceCell<Xdp>; 3] = [const { OnceCell::new() }; 3];
-    let layout = layout()?;
-    let [legacy, netns, auto] = &FOUND;
     // Without a bpf file system programs go without a dispatcher, under this lock, as in C libxdp.
     let builder = Xdp::builder().policy(Policy::Auto).stand_in(Path::new("/run/xdp"));
-    let found = match layout {
-        Layout::Legacy => legacy.get_or_try_init(|| builder.layout(Legacy).build()),
-        Layout::Netns => netns.get_or_try_init(|| builder.layout(NetnsInode).build()),
-        Layout::Auto => auto.get_or_try_init(|| builder.layout(Auto::detect()?).build()),
+    let builder = match layout()? {
+        Layout::Legacy => builder.layout(Legacy),
+        Layout::Netns => builder.layout(NetnsInode),
+        Layout::Auto => builder.layout(Auto::detect()?),
     };
-    Ok(found?.clone())
+    Ok(builder.build()?)
 }
 
 /// Whether a program that is attached by itself is to go without a dispatcher.

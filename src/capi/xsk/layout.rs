@@ -38,6 +38,11 @@ pub(super) struct Mapped {
     _mapping: Mapping,
 }
 
+// SAFETY: the mapping is the process's, not a thread's, and so is what points into it.
+unsafe impl Send for Mapped {}
+// SAFETY: a shared Mapped only tells where it is, and reads its words as atomics.
+unsafe impl Sync for Mapped {}
+
 impl Mapped {
     /// Maps a ring that has been made on a socket.
     pub(super) fn new(

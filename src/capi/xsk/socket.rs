@@ -33,10 +33,11 @@ const SOCKET_ENDS: [usize; 10] = [8, 16, 24, 32, 40, 44, 48, 52, 56, 58];
 pub struct xsk_socket {
     /// Leaves first: after that nobody gives it packets.
     program: Option<DefaultProgram>,
-    _rx: Option<Mapped>,
-    _tx: Option<Mapped>,
+    _ends: (Option<Mapped>, Option<Mapped>),
     queue: u32,
-    _rings: Arc<QueueRings>,
+    /// Among the sockets of the UMEM.
+    number: usize,
+    rings: Arc<QueueRings>,
     /// `None`: the UMEM's own.
     own_fd: Option<OwnedFd>,
     umem: Arc<Shared>,
@@ -50,8 +51,14 @@ impl xsk_socket {
 
 impl Drop for xsk_socket {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.program.take().map(DefaultProgram::leave) {
-            log::warn!("the default program is left behind: {error}");
+        if let Some(program) = self.program.take() {
+            if !self.rings.is_received_by(self.number) {
+                // Another socket of the queue has its packets.
+                program.forget(self.queue);
+            }
+            if let Err(error) = program.leave() {
+                log::warn!("the default program is left behind: {error}");
+            }
         }
         self.umem.books().sockets -= 1;
     }
@@ -74,10 +81,7 @@ impl Wish<'_> {
     /// Pointers are NULL or as the header says.
     unsafe fn create(self) -> Result<Box<xsk_socket>, Errno> {
         let Self { queue, rx, tx, config, .. } = self;
-        if !is_real(rx) && !is_real(tx) {
-            return Err(Errno(libc::EFAULT));
-        }
-        if !is_real(self.name) {
+        if !is_real(self.name) || !is_real(rx) && !is_real(tx) {
             return Err(Errno(libc::EFAULT));
         }
         if config.flags & !NO_PROGRAM != 0 {
@@ -133,9 +137,14 @@ impl Wish<'_> {
             }
         }
         books.sockets += 1;
+        books.made_so_far += 1;
+        let number = books.made_so_far;
+        if program.is_some() && rx_ring.is_some() {
+            rings.is_now_received_by(number);
+        }
         let umem = Arc::clone(umem);
-        let (_rx, _tx, _rings) = (rx_ring, tx_ring, rings);
-        Ok(Box::new(xsk_socket { program, _rx, _tx, queue, _rings, own_fd, umem }))
+        let ends = (rx_ring, tx_ring);
+        Ok(Box::new(xsk_socket { program, _ends: ends, queue, number, rings, own_fd, umem }))
     }
 
     /// The rings of the queue: those that it has, or those that were made with the memory, or new ones.

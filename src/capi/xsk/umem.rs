@@ -8,6 +8,7 @@ use crate::sys::xsk::{RingKind, UmemRegistration};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What `struct xsk_umem *` points to. Sockets have a part in what is in it.
@@ -29,6 +30,8 @@ pub(super) struct Shared {
 pub(super) struct Books {
     /// Sockets that there are.
     pub(super) sockets: usize,
+    /// And that there were.
+    pub(super) made_so_far: usize,
     /// Of the first socket, until it is there.
     pub(super) first: Option<First>,
     /// For each queue that there are sockets on.
@@ -44,6 +47,9 @@ pub(super) struct First {
     pub(super) places: (*mut Ring, *mut Ring),
 }
 
+// SAFETY: the places are only compared here; who writes to them was given them by the caller in that call.
+unsafe impl Send for First {}
+
 /// The fill and the completion ring of a queue.
 #[derive(Debug)]
 pub(super) struct QueueRings {
@@ -51,11 +57,21 @@ pub(super) struct QueueRings {
     pub(super) queue: (u64, u32, u32),
     /// Unmapped with the last socket.
     _rings: (Mapped, Mapped),
+    /// Number of the socket that the default program gives the packets to; 0: none.
+    receiver: AtomicUsize,
 }
 
 impl QueueRings {
     pub(super) fn new(queue: (u64, u32, u32), rings: (Mapped, Mapped)) -> Arc<Self> {
-        Arc::new(Self { queue, _rings: rings })
+        Arc::new(Self { queue, _rings: rings, receiver: AtomicUsize::new(0) })
+    }
+
+    pub(super) fn is_now_received_by(&self, socket: usize) {
+        self.receiver.store(socket, Ordering::Release);
+    }
+
+    pub(super) fn is_received_by(&self, socket: usize) -> bool {
+        self.receiver.load(Ordering::Acquire) == socket
     }
 }
 

@@ -141,6 +141,12 @@ impl DefaultProgram {
         self.let_go()
     }
 
+    /// Forgets that a socket was inserted for a queue, where somebody else's has taken its place.
+    #[cfg(feature = "capi")]
+    pub(crate) fn forget(&self, queue: u32) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(&queue);
+    }
+
     /// Goes without leaving: its user goes on counting, as whoever has a descriptor of the map.
     #[cfg(feature = "capi")]
     pub(crate) fn stay(mut self) {

@@ -166,8 +166,8 @@ static void umems(void)
 	with("a fill ring of 0", SIZE, 0, config);
 	config.fill_size = 1;
 	with("a fill ring of 1", SIZE, 0, config);
-	config.fill_size = 1U << 31;
-	with("a fill ring of 2^31", SIZE, 0, config);
+	config.fill_size = 1U << 20;
+	with("a fill ring of 2^20", SIZE, 0, config);
 	config.fill_size = 64;
 	config.comp_size = 3;
 	with("a completion ring of 3", SIZE, 0, config);
