@@ -207,7 +207,7 @@ struct xsk_umem_opts {
 	__u32 frame_size;
 	__u32 frame_headroom;
 	__u32 flags;
-	__u32 tx_metadata_len; /* bytes before each packet that is sent; kernel 6.8 */
+	__u32 tx_metadata_len; /* bytes before each packet that is sent, with XDP_UMEM_TX_METADATA_LEN in flags; kernel 6.8 */
 	size_t :0;
 };
 #define xsk_umem_opts__last_field tx_metadata_len

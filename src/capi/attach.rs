@@ -22,44 +22,44 @@ pub(super) fn mode(mode: c_uint) -> Mode {
     }
 }
 
-/// The programs of a caller's array, each once; and whether one was there twice.
-///
+/// The programs of a caller's array.
+#[derive(Debug)]
+struct Programs<'a> {
+    /// Each once.
+    once: Vec<&'a mut xdp_program>,
+    has_twice: bool,
+}
+
 /// # Safety
 /// A real pointer is to `count` pointers, each real one to a program of which nobody else has a reference.
-unsafe fn programs<'a>(
-    array: *mut *mut xdp_program,
-    count: usize,
-) -> Result<(Vec<&'a mut xdp_program>, bool), Errno> {
-    if !is_real(array) || count == 0 {
-        return Err(INVALID);
-    }
+unsafe fn programs<'a>(array: *mut *mut xdp_program, count: usize) -> Result<Programs<'a>, Errno> {
     if count > crate::MAX_PROGRAMS * 2 {
         return Err(Errno(libc::E2BIG));
     }
     // SAFETY: the caller promises so many pointers.
     let pointers = unsafe { std::slice::from_raw_parts(array, count) };
-    let mut once: Vec<*mut xdp_program> = Vec::with_capacity(count);
-    for &pointer in pointers {
-        if !once.contains(&pointer) {
-            once.push(pointer);
+    let mut once = Vec::with_capacity(count);
+    for (place, &pointer) in pointers.iter().enumerate() {
+        if !pointers.iter().take(place).any(|before| *before == pointer) {
+            // SAFETY: the caller promises it, and no pointer is taken twice.
+            once.push(unsafe { at_mut(pointer) }.ok_or(INVALID)?);
         }
     }
-    let is_twice = once.len() < count;
-    // SAFETY: the caller promises it, and no pointer is there twice.
-    let programs = once.into_iter().map(|pointer| unsafe { at_mut(pointer) }.ok_or(INVALID));
-    Ok((programs.collect::<Result<_, _>>()?, is_twice))
+    Ok(Programs { has_twice: once.len() < count, once })
 }
 
 fn attach(
-    (mut programs, is_twice): (Vec<&mut xdp_program>, bool),
+    programs: Programs<'_>,
     interface: &Interface,
     mode: Mode,
     flags: c_uint,
 ) -> Result<(), Errno> {
-    let is_alone = programs.len() == 1;
-    if is_twice {
+    if programs.has_twice {
+        log::warn!("a program is there twice");
         return Err(Errno(libc::EEXIST));
     }
+    let mut programs = programs.once;
+    let is_alone = programs.len() == 1;
     if mode == Mode::Hardware && !is_alone {
         return Err(INVALID);
     }
@@ -87,7 +87,11 @@ fn attach(
     Ok(())
 }
 
-fn detach(programs: &[&mut xdp_program], interface: &Interface, mode: Mode) -> Result<(), Errno> {
+fn detach(
+    programs: Result<Programs<'_>, Errno>,
+    interface: &Interface,
+    mode: Mode,
+) -> Result<(), Errno> {
     let xdp = settings::xdp()?;
     let occupant = xdp.inspect(interface)?;
     let there = match &occupant {
@@ -98,6 +102,8 @@ fn detach(programs: &[&mut xdp_program], interface: &Interface, mode: Mode) -> R
             return Err(Errno(libc::ENOENT));
         }
     };
+    // Nothing there is told before nonsense.
+    let programs = programs?.once;
     let ids = programs.iter().map(|program| program.program.id().ok_or(INVALID));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     if ![there, Mode::Unspecified].contains(&mode) {
@@ -137,7 +143,7 @@ unsafe fn attach_several(
     (flags, known): (c_uint, c_uint),
 ) -> c_int {
     status(|| {
-        if flags & !known != 0 {
+        if flags & !known != 0 || !is_real(array) || count == 0 {
             return Err(INVALID);
         }
         // SAFETY: the caller promises it.
@@ -157,12 +163,12 @@ unsafe fn detach_several(
     flags: c_uint,
 ) -> c_int {
     status(|| {
-        if flags != 0 {
+        if flags != 0 || !is_real(array) || count == 0 {
             return Err(INVALID);
         }
         // SAFETY: the caller promises it.
-        let (programs, _) = unsafe { programs(array, count) }?;
-        detach(&programs, &interface()?, mode(how))
+        let programs = unsafe { programs(array, count) };
+        detach(programs, &interface()?, mode(how))
     })
 }
 
@@ -174,7 +180,9 @@ pub unsafe extern "C" fn xdp_program__attach_multi(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
-    let interface = || settings::interface(index);
+    // The kernel's word for numbers that no interface has.
+    let said = |error| if index > 0 { error } else { INVALID };
+    let interface = || settings::interface(index).map_err(said);
     // SAFETY: the header asks for an array of programs.
     unsafe { attach_several((array, count), interface, how, (flags, BOUND)) }
 }
@@ -199,8 +207,12 @@ pub unsafe extern "C" fn xdp_program__detach_multi(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
-    // As C libxdp says of whatever has no program.
-    let interface = || settings::interface(index).map_err(|_| Errno(libc::ENOENT));
+    // No such interface is nothing there.
+    let said = |Errno(errno)| match errno {
+        libc::ENODEV => Errno(libc::ENOENT),
+        errno => Errno(errno),
+    };
+    let interface = || settings::interface(index).map_err(said);
     // SAFETY: the header asks for an array of programs.
     unsafe { detach_several((array, count), interface, how, flags) }
 }
@@ -212,6 +224,9 @@ pub unsafe extern "C" fn xdp_program__detach(
     how: c_uint,
     flags: c_uint,
 ) -> c_int {
+    if !is_real(program) {
+        return status(|| Err(INVALID));
+    }
     let mut array = [program];
     // SAFETY: an array of one program.
     unsafe { xdp_program__detach_multi(array.as_mut_ptr(), 1, index, how, flags) }

@@ -45,8 +45,10 @@ impl Errno {
             | ErrorKind::NoNetns(_)
             | ErrorKind::NoSuchName(_)
             | ErrorKind::NoSuchProgram { .. } => libc::ENOENT,
+            ErrorKind::SpentObject => libc::EBADF,
             ErrorKind::NoFreplace { .. }
             | ErrorKind::ModeUnsupported { .. }
+            | ErrorKind::OnlyOne { .. }
             | ErrorKind::NoFrags { .. }
             | ErrorKind::DefaultProgramVersion { .. } => libc::EOPNOTSUPP,
             _ => error.errno().unwrap_or(libc::EINVAL),

@@ -131,7 +131,6 @@ pub unsafe extern "C" fn xdp_multiprog__detach(multiprog: *mut xdp_multiprog) ->
             Occupant::Chain(chain) if chain.dispatcher == id => xdp.detach_all(&interface)?,
             Occupant::Foreign(program) if program.id == id => xdp.detach(&interface, id)?,
             // Somebody else was faster.
-            Occupant::Empty => return Err(Errno(libc::ENOENT)),
             _ => return Err(Errno(libc::EAGAIN)),
         };
         Ok(())

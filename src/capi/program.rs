@@ -7,7 +7,7 @@ use crate::{ChainActions, LibbpfObject, Program, Select};
 use libbpf_sys as bpf_sys;
 use libbpf_sys::{bpf_object, bpf_object_open_opts, bpf_program, btf};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -214,10 +214,16 @@ fn from_id(id: u32) -> Result<Box<xdp_program>, Errno> {
     xdp_program::in_kernel(Program::from_id(id)?)
 }
 
-fn from_pin(path: &CStr) -> Result<Box<xdp_program>, Errno> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::OsStr::from_bytes(path.to_bytes());
-    xdp_program::in_kernel(Program::from_pin(path)?)
+fn from_pin(path: Option<&CStr>) -> Result<Box<xdp_program>, Errno> {
+    let path = path.ok_or(Errno(libc::EFAULT))?;
+    // SAFETY: path ends in NUL.
+    let fd = unsafe { bpf_sys::bpf_obj_get(path.as_ptr()) };
+    if fd < 0 {
+        log::warn!("no program at {}: errno {}", path.to_string_lossy(), -fd);
+        return Err(Errno(-fd));
+    }
+    // SAFETY: the kernel has just made it for us.
+    xdp_program::in_kernel(Program::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })?)
 }
 
 #[unsafe(no_mangle)]
@@ -281,7 +287,7 @@ pub extern "C" fn xdp_program__from_id(id: u32) -> *mut xdp_program {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__from_pin(path: *const c_char) -> *mut xdp_program {
     // SAFETY: the header asks for a string.
-    pointer(|| boxed(from_pin(unsafe { text(path) }.ok_or(INVALID)?)))
+    pointer(|| boxed(from_pin(unsafe { text(path) })))
 }
 
 /// `struct xdp_program_opts`
@@ -300,7 +306,9 @@ pub struct xdp_program_opts {
 }
 
 // SAFETY: a size, pointers and integers, as C has them.
-unsafe impl Options for xdp_program_opts {}
+unsafe impl Options for xdp_program_opts {
+    const ENDS: &'static [usize] = &[16, 24, 32, 40, 48, 56, 60, 64];
+}
 
 impl xdp_program_opts {
     /// How many ways to a program it names.
@@ -347,7 +355,7 @@ pub unsafe extern "C" fn xdp_program__create(options: *mut xdp_program_opts) -> 
         }
         // SAFETY: as above.
         if let Some(path) = unsafe { text(options.pin) } {
-            return boxed(from_pin(path));
+            return boxed(from_pin(Some(path)));
         }
         boxed(if options.id != 0 { from_id(options.id) } else { from_fd(options.fd) })
     })

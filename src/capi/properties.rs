@@ -3,12 +3,17 @@
 use super::entry::{Errno, INVALID, ask, at, at_mut, guarded, looked_up, set_errno, status};
 use super::program::{Opened, text, xdp_program};
 use super::settings;
-use crate::ChainActions;
+use crate::{ChainActions, Program};
 use libbpf_sys as bpf_sys;
 use libbpf_sys::{bpf_object, btf};
-use std::ffi::{CStr, OsStr, c_char, c_int, c_uchar, c_uint, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_uchar, c_uint, c_void};
+use std::fs::DirBuilder;
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::ptr::NonNull;
 
 const FRAGS: u32 = bpf_sys::BPF_F_XDP_HAS_FRAGS;
@@ -141,6 +146,24 @@ pub unsafe extern "C" fn xdp_program__set_chain_call_enabled(
     })
 }
 
+/// Names with commas between them, up to the first that there is no room for, with the comma before that if there is room for
+/// it; and whether all are there.
+fn listed(names: &[&[u8]], room: usize) -> (Vec<u8>, bool) {
+    let mut words = Vec::new();
+    for name in names {
+        if !words.is_empty() && words.len() < room {
+            words.push(b',');
+        } else if !words.is_empty() {
+            return (words, false);
+        }
+        if words.len() + name.len() > room {
+            return (words, false);
+        }
+        words.extend_from_slice(name);
+    }
+    (words, true)
+}
+
 /// Names with commas between them, as `XDP_PASS,XDP_TX`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
@@ -154,10 +177,8 @@ pub unsafe extern "C" fn xdp_program__print_chain_call_actions(
         let actions = program.ok_or(INVALID)?.program.chain_actions();
         let enabled = ACTIONS.iter().filter(|(action, _)| actions.contains(*action));
         let names: Vec<_> = enabled.map(|(_, name)| name.to_bytes()).collect();
-        let words = names.join(&b","[..]);
-        let fits = words.len() < length;
-        // As much of it as there is room for.
-        let count = if fits { words.len() } else { length - 1 };
+        let (words, fits) = listed(&names, length - 1);
+        let count = words.len();
         // SAFETY: the header asks for a buffer of that length, of which one byte more than these is written.
         unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), buffer.cast(), count) };
         // SAFETY: count is less than length.
@@ -201,6 +222,35 @@ pub unsafe extern "C" fn xdp_program__set_xdp_frags_support(
     })
 }
 
+/// Pins it where libbpf would: in a directory of a bpf file system, which is made if it is not there.
+fn pin(program: &Program, path: &CStr) -> Result<(), Errno> {
+    let name = Path::new(OsStr::from_bytes(path.to_bytes()));
+    let parent = match name.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match DirBuilder::new().mode(0o700).create(parent) {
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error.into()),
+        _ => {}
+    }
+    let parent = CString::new(parent.as_os_str().as_bytes()).map_err(|_| INVALID)?;
+    let mut found = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: parent ends in NUL, and there is room for the answer.
+    if unsafe { libc::statfs(parent.as_ptr(), found.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    // SAFETY: numbers, for which zeros will do too.
+    if unsafe { found.assume_init() }.f_type != libc::BPF_FS_MAGIC {
+        log::warn!("{} is in no bpf file system", path.to_string_lossy());
+        return Err(INVALID);
+    }
+    // SAFETY: path ends in NUL.
+    match unsafe { bpf_sys::bpf_obj_pin(program.fd()?.as_raw_fd(), path.as_ptr()) } {
+        error if error < 0 => Err(Errno(-error)),
+        _ => Ok(()),
+    }
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__pin(program: *mut xdp_program, path: *const c_char) -> c_int {
     status(|| {
@@ -209,8 +259,7 @@ pub unsafe extern "C" fn xdp_program__pin(program: *mut xdp_program, path: *cons
         // SAFETY: and for a string.
         let path = unsafe { text(path) };
         let program = program.filter(|program| program.is_loaded()).ok_or(INVALID)?;
-        let path = OsStr::from_bytes(path.ok_or(INVALID)?.to_bytes());
-        Ok(program.program.pin(path)?)
+        pin(&program.program, path.ok_or(INVALID)?)
     })
 }
 

@@ -69,6 +69,6 @@ pub(super) fn skips_dispatcher() -> bool {
 
 /// An interface of the calling thread's namespace.
 pub(super) fn interface(index: c_int) -> Result<Interface, Errno> {
-    let index = u32::try_from(index).map_err(|_| Errno(libc::EINVAL))?;
+    let index = u32::try_from(index).map_err(|_| Errno(libc::ENODEV))?;
     Ok(Interface::by_index(&Netns::current()?, index)?)
 }

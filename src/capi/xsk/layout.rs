@@ -148,9 +148,14 @@ const _: () = assert!(size_of::<UmemOptions>() == 48);
 const _: () = assert!(size_of::<SocketOptions>() == 64);
 
 // SAFETY: a size, integers and nothing else, as C has them.
-unsafe impl Options for UmemOptions {}
+unsafe impl Options for UmemOptions {
+    const ENDS: &'static [usize] = &[8, 12, 24, 28, 32, 36, 40, 44, 48];
+}
+
 // SAFETY: a size, pointers and integers, as C has them.
-unsafe impl Options for SocketOptions {}
+unsafe impl Options for SocketOptions {
+    const ENDS: &'static [usize] = &[8, 16, 24, 32, 40, 44, 48, 52, 56, 58];
+}
 
 /// What a caller has left open.
 pub(super) fn or_default(wanted: u32, default: u32) -> u32 {

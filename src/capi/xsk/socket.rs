@@ -2,7 +2,9 @@
 
 use super::layout::{Mapped, RING_SIZE, Ring, SocketConfig, SocketOptions, or_default};
 use super::umem::{Books, QueueRings, Shared, xsk_umem};
-use crate::capi::entry::{Errno, INVALID, ask, at, close, copy_of, is_real, number, or_null};
+use crate::capi::entry::{
+    Errno, INVALID, ask, at, close, copy_of, error_in, is_real, number, or_null,
+};
 use crate::capi::{options, settings};
 use crate::sys::xsk::{Address, RingKind, XDP_SHARED_UMEM, XDP_USE_SG};
 use crate::xsk::{DefaultProgram, ProgramOptions};
@@ -252,13 +254,19 @@ pub unsafe extern "C" fn xsk_socket__create_shared(
     umem: *mut xsk_umem,
     rx: *mut Ring,
     tx: *mut Ring,
-    fill: *mut Ring,
-    completion: *mut Ring,
+    mut fill: *mut Ring,
+    mut completion: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
     number(|| {
         // SAFETY: the header asks for a UMEM.
         let umem = unsafe { at(umem) }.filter(|_| is_real(to)).ok_or(Errno(libc::EFAULT))?;
+        if fill.is_null() && completion.is_null() {
+            (fill, completion) = umem.shared.books().first_places();
+        }
+        if error_in(config).is_some() {
+            return Err(Errno(libc::EFAULT));
+        }
         // SAFETY: the header asks for a configuration.
         let config = unsafe { at(config) }.copied().unwrap_or_default();
         let wish = Wish { name, queue, umem, rx, tx, fill, completion, config };
@@ -280,12 +288,9 @@ pub unsafe extern "C" fn xsk_socket__create(
     tx: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
-    let nothing = (null_mut(), null_mut());
-    // SAFETY: the header asks for a UMEM.
-    let (fill, completion) =
-        unsafe { ask(umem, nothing, |umem| umem.shared.books().first_places()) };
-    // SAFETY: the same.
-    unsafe { xsk_socket__create_shared(to, name, queue, umem, rx, tx, fill, completion, config) }
+    let none = null_mut();
+    // SAFETY: the same, with the rings of the UMEM.
+    unsafe { xsk_socket__create_shared(to, name, queue, umem, rx, tx, none, none, config) }
 }
 
 #[unsafe(no_mangle)]
@@ -296,6 +301,9 @@ pub unsafe extern "C" fn xsk_socket__create_opts(
     options: *mut SocketOptions,
 ) -> *mut xsk_socket {
     or_null(|| {
+        if !is_real(options) {
+            return Err(Errno(libc::EFAULT));
+        }
         // SAFETY: the header asks for options that begin with their size.
         let options = unsafe { options::read(options) }.ok_or(INVALID)?;
         // SAFETY: the header asks for a UMEM.

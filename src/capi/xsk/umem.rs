@@ -1,10 +1,10 @@
 //! `struct xsk_umem`: memory that is registered with a socket, and the rings of that.
 
 use super::layout::{FRAME_SIZE, Mapped, RING_SIZE, Ring, UmemConfig, UmemOptions, or_default};
-use crate::capi::entry::{Errno, INVALID, ask, at, is_real, number, or_null};
+use crate::capi::entry::{Errno, INVALID, ask, at, error_in, is_real, number, or_null};
 use crate::capi::options;
 use crate::sys::Kernel;
-use crate::sys::xsk::{RingKind, UmemRegistration, XDP_UMEM_TX_METADATA_LEN};
+use crate::sys::xsk::{RingKind, UmemRegistration};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
@@ -117,13 +117,12 @@ impl Wish {
         } else {
             kernel.xsk_socket()?
         };
-        let has_metadata = self.tx_metadata_length > 0;
         let registration = UmemRegistration {
             address: self.area.expose_provenance() as u64,
             length: self.length,
             chunk_size: config.frame_size,
             headroom: config.headroom,
-            flags: config.flags | if has_metadata { XDP_UMEM_TX_METADATA_LEN } else { 0 },
+            flags: config.flags,
             tx_metadata_length: self.tx_metadata_length,
         };
         kernel.xsk_register(fd.as_fd(), &registration)?;
@@ -159,6 +158,9 @@ pub unsafe extern "C" fn xsk_umem__create_with_fd(
     config: *const UmemConfig,
 ) -> c_int {
     number(|| {
+        if error_in(config).is_some() {
+            return Err(Errno(libc::EFAULT));
+        }
         // SAFETY: the header asks for a configuration.
         let config = unsafe { at(config) }.copied().unwrap_or_default();
         if !is_real(umem) {
@@ -207,8 +209,11 @@ pub unsafe extern "C" fn xsk_umem__create_opts(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xsk_umem__delete(umem: *mut xsk_umem) -> c_int {
     number(|| {
+        if umem.is_null() {
+            return Ok(0);
+        }
         // SAFETY: the header asks for a UMEM.
-        let Some(own) = (unsafe { at(umem) }) else { return Ok(0) };
+        let own = unsafe { at(umem) }.ok_or(INVALID)?;
         if own.shared.books().sockets > 0 {
             return Err(Errno(libc::EBUSY));
         }
