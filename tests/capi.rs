@@ -15,8 +15,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use support::Baseline;
-use support::lab::{Namespace, ip};
+use support::lab::{Namespace, ip, soon};
+use support::{Baseline, kernel};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Library {
@@ -96,7 +96,7 @@ fn require_build() -> Result<()> {
     Ok(())
 }
 
-/// Two namespaces, and two wires of two queues each between them.
+/// Two namespaces, and two wires between them, of two queues and of one.
 struct Lab {
     near: Namespace,
     far: Namespace,
@@ -107,12 +107,13 @@ impl Lab {
         let lab = Self { near: Namespace::new("capi")?, far: Namespace::new("capi-far")? };
         let (n, f) = (&lab.near.name, &lab.far.name);
         ip(&format!("-n {n} link set lo up"))?;
-        for (near, far, index) in [("uplink", "wire", 10), ("second", "second-wire", 11)] {
+        let wires = [("uplink", "wire", 10, 2), ("second", "second-wire", 11, 1)];
+        for (near, far, index, queues) in wires {
             let (own, other) =
                 (format!("02:00:00:00:{index}:01"), format!("02:00:00:00:{index}:02"));
             ip(&format!(
-                "-n {n} link add {near} index {index} address {own} numrxqueues 2 numtxqueues 2 \
-                 type veth peer name {far} address {other} numrxqueues 2 numtxqueues 2 netns {f}"
+                "-n {n} link add {near} index {index} address {own} numrxqueues {queues} numtxqueues {queues} \
+                 type veth peer name {far} address {other} numrxqueues {queues} numtxqueues {queues} netns {f}"
             ))?;
             ip(&format!("-n {n} link set {near} up"))?;
             ip(&format!("-n {f} link set {far} up"))?;
@@ -120,7 +121,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// What a program says in a scenario, without the first line, which must name the library, and the last.
+    /// See [`run`].
     fn run(
         &self,
         library: Library,
@@ -128,28 +129,40 @@ impl Lab {
         scenario: &str,
         bpffs: Bpffs,
     ) -> Result<Vec<String>> {
-        let mut command = Command::new("timeout");
         let netns = |namespace: &Namespace| format!("/run/netns/{}", namespace.name);
-        command.args(["120", "nsenter", &format!("--net={}", netns(&self.near))]);
-        if bpffs == Bpffs::OfItsOwn {
-            let mount = r#"mount -t bpf bpf /sys/fs/bpf && exec "$@""#;
-            command.args(["unshare", "--mount", "sh", "-c", mount, "sh"]);
-        }
-        command.args(library.command(program)).args([scenario, &netns(&self.far)]);
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("LIBXDP_OBJECT_PATH");
-        let output = command.output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
-        let label = format!("{program} {scenario} with {}", library.name());
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let is_whole = output.status.success() && lines.last().is_some_and(|line| line == "end");
-        ensure!(is_whole, "{label}: {}\n{said}{errors}", output.status);
-        lines.pop();
-        let path = lines.remove(0);
-        let path = path.strip_prefix("library ").context("a path")?;
-        ensure!(library.is_at(Path::new(path)), "{label}: it was {path}");
-        Ok(lines)
+        run(library, program, scenario, bpffs, (&netns(&self.near), &netns(&self.far)))
     }
+}
+
+/// What a program says in a scenario, without the first line, which must name the library, and the last. It runs in the first
+/// namespace, and what it sends packets to or from is in the other.
+fn run(
+    library: Library,
+    program: &str,
+    scenario: &str,
+    bpffs: Bpffs,
+    (near, far): (&str, &str),
+) -> Result<Vec<String>> {
+    let mut command = Command::new("timeout");
+    command.args(["120", "nsenter", &format!("--net={near}")]);
+    if bpffs == Bpffs::OfItsOwn {
+        let mount = r#"mount -t bpf bpf /sys/fs/bpf && exec "$@""#;
+        command.args(["unshare", "--mount", "sh", "-c", mount, "sh"]);
+    }
+    command.args(library.command(program)).args([scenario, far]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("LIBXDP_OBJECT_PATH");
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
+    let label = format!("{program} {scenario} with {}", library.name());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let is_whole = output.status.success() && lines.last().is_some_and(|line| line == "end");
+    ensure!(is_whole, "{label}: {}\n{said}{errors}", output.status);
+    lines.pop();
+    let path = lines.remove(0);
+    let path = path.strip_prefix("library ").context("a path")?;
+    ensure!(library.is_at(Path::new(path)), "{label}: it was {path}");
+    Ok(lines)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,6 +351,44 @@ fn packets_are_received_and_sent_alike() -> Result<()> {
     Ok(())
 }
 
+/// Of more bytes than a frame has room for. Kernels before 6.6 refuse that, to each of them.
+#[test]
+fn packets_in_pieces_are_alike() -> Result<()> {
+    build()?;
+    let has_pieces = kernel()? >= (6, 6);
+    let scenarios: &[_] = if has_pieces { &["pieces", "native_pieces"] } else { &["pieces"] };
+    compare("sockets", scenarios, BOTH)?;
+    let lines = Lab::new()?.run(Own, "sockets", "pieces", Bpffs::OfItsOwn)?;
+    let whole = |line: &&String| line.ends_with(", right 3") || line.ends_with(", right 1");
+    let wanted = if has_pieces { 4 } else { 0 };
+    ensure!(lines.iter().filter(whole).count() == wanted, "{lines:#?}");
+    Ok(())
+}
+
+/// Between the two cards of a VM, which can from 6.13 on.
+#[test]
+#[ignore = "needs network cards that can; run in a VM by make test"]
+fn zero_copy_is_alike() -> Result<()> {
+    require_build()?;
+    let loaded = Command::new("modprobe").arg("virtio_net").status()?;
+    ensure!(loaded.success(), "modprobe virtio_net: {loaded}");
+    for card in ["eth0", "eth1"] {
+        let link = format!("/proc/sys/net/ipv6/conf/{card}/disable_ipv6");
+        ensure!(soon(|| Ok(Path::new(&link).exists()))?, "no {card}");
+        std::fs::write(link, "1")?;
+        ip(&format!("link set {card} promisc on up"))?;
+    }
+    let here = "/proc/1/ns/net";
+    let said = [V1_3, V1_6, Own]
+        .map(|library| run(library, "sockets", "zero_copy", Bpffs::OfItsOwn, (here, here)));
+    let [third, sixth, own] = said;
+    let own = own?;
+    ensure!(third? == own && sixth? == own, "{own:#?}");
+    let is_right = own.iter().any(|line| line == "received = 200, right 200");
+    ensure!(is_right == (kernel()? >= (6, 13)), "{own:#?}");
+    Ok(())
+}
+
 /// The functions that a library exports, with their versions.
 fn symbols(path: &Path) -> Result<BTreeSet<String>> {
     let output = Command::new("readelf").args(["--dyn-syms", "--wide"]).arg(path).output()?;
@@ -369,7 +420,8 @@ fn each_symbol_has_its_version() -> Result<()> {
 #[ignore = "needs freplace; run in a VM by make test"]
 fn chains_are_alike() -> Result<()> {
     require_build()?;
-    compare("attach", &["chains", "frags"], BOTH)
+    compare("attach", &["chains", "frags"], BOTH)?;
+    compare("attach", &["bound"], &[V1_6])
 }
 
 /// A step, after which both see the same.

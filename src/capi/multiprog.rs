@@ -7,6 +7,9 @@ use crate::{Chain, Mode, Occupant, Program};
 use std::ffi::{c_int, c_uint};
 use std::ptr::null_mut;
 
+/// The name of every dispatcher, by which it is known for one.
+const DISPATCHER: &str = "xdp_dispatcher";
+
 /// What `struct xdp_multiprog *` points to. Its programs are its own, and are closed with it.
 #[derive(Debug)]
 pub struct xdp_multiprog {
@@ -33,6 +36,11 @@ pub(super) fn mode_of(mode: Mode) -> c_uint {
 
 fn by_id(id: u32) -> Result<Box<xdp_program>, Errno> {
     xdp_program::in_kernel(Program::from_id(id)?)
+}
+
+/// Of a chain, which has been read.
+fn known(id: u32, name: &str) -> Result<Box<xdp_program>, Errno> {
+    xdp_program::in_kernel(Program::known(id, name)?)
 }
 
 impl xdp_multiprog {
@@ -63,7 +71,7 @@ impl xdp_multiprog {
     }
 
     fn take(&mut self, chain: &Chain) -> Result<(), Errno> {
-        self.main = Box::into_raw(by_id(chain.dispatcher)?);
+        self.main = Box::into_raw(known(chain.dispatcher, DISPATCHER)?);
         self.mode = mode_of(chain.mode);
         if !chain.members.iter().all(|member| member.component.is_some()) {
             log::warn!(
@@ -76,7 +84,7 @@ impl xdp_multiprog {
         (self.has_frags, self.is_bound) = (chain.has_frags, chain.is_device_bound);
         for member in &chain.members {
             let Some(component) = &member.component else { continue };
-            let mut program = by_id(component.id)?;
+            let mut program = known(component.id, &component.name)?;
             program.set_place(member.priority, member.actions, member.has_frags);
             let program = Box::into_raw(program);
             if let Some(&last) = self.members.last() {

@@ -9,7 +9,7 @@ use libbpf_sys::{bpf_object, bpf_object_open_opts, bpf_program, btf};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What `struct xdp_program *` points to.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub struct xdp_program {
     /// As C has it.
     pub(super) name: CString,
     pub(super) object: Option<Opened>,
-    /// Of a program that was found in the kernel, ours.
-    pub(super) btf: Option<NonNull<btf>>,
+    /// Of a program that was found in the kernel, once it was asked for.
+    btf: OnceLock<Option<KernelBtf>>,
     pub(super) tag: [u8; 8],
     /// The next in a chain, which is its `xdp_multiprog`'s.
     pub(super) next: *mut xdp_program,
@@ -30,6 +30,25 @@ pub struct xdp_program {
 pub(super) struct Opened {
     object: Arc<Object>,
     pub(super) program: NonNull<bpf_program>,
+}
+
+/// The BTF of a program in the kernel, as libbpf has it.
+#[derive(Debug)]
+struct KernelBtf(NonNull<btf>);
+
+impl KernelBtf {
+    fn read(id: u32) -> Option<Self> {
+        // SAFETY: it takes no pointer.
+        let read = || unsafe { bpf_sys::btf__load_from_kernel_by_id(id) };
+        NonNull::new(if id == 0 { return None } else { read() }).map(Self)
+    }
+}
+
+impl Drop for KernelBtf {
+    fn drop(&mut self) {
+        // SAFETY: it was made here.
+        unsafe { bpf_sys::btf__free(self.0.as_ptr()) };
+    }
 }
 
 /// An object. One of our own is closed with the last program of it.
@@ -80,7 +99,7 @@ impl xdp_program {
             program: Program::from_object(lent, select)?,
             name: name.to_owned(),
             object: Some(Opened { object, program }),
-            btf: None,
+            btf: OnceLock::new(),
             tag: [0; 8],
             next: std::ptr::null_mut(),
         }))
@@ -88,21 +107,25 @@ impl xdp_program {
 
     /// A program that is in the kernel.
     pub(super) fn in_kernel(program: Program) -> Result<Box<Self>, Errno> {
-        let (tag, btf_id) = program.info().map_or(([0; 8], 0), |info| (info.tag, info.btf_id));
-        let btf = if btf_id == 0 {
-            None
-        } else {
-            // SAFETY: it takes no pointer.
-            NonNull::new(unsafe { bpf_sys::btf__load_from_kernel_by_id(btf_id) })
-        };
+        let tag = program.info().map_or([0; 8], |info| info.tag);
         Ok(Box::new(Self {
             name: CString::new(program.name()).map_err(|_| INVALID)?,
             program,
             object: None,
-            btf,
+            btf: OnceLock::new(),
             tag,
             next: std::ptr::null_mut(),
         }))
+    }
+
+    /// The program's, or its object's.
+    pub(super) fn btf(&self) -> Option<*mut btf> {
+        if let Some(opened) = &self.object {
+            // SAFETY: the object is open as long as there is a program of it.
+            return Some(unsafe { bpf_sys::bpf_object__btf(opened.object()) });
+        }
+        let id = self.program.info()?.btf_id;
+        self.btf.get_or_init(|| KernelBtf::read(id)).as_ref().map(|btf| btf.0.as_ptr())
     }
 
     pub(super) fn is_loaded(&self) -> bool {
@@ -126,15 +149,6 @@ impl xdp_program {
 impl Opened {
     pub(super) fn object(&self) -> *mut bpf_object {
         self.object.raw.as_ptr()
-    }
-}
-
-impl Drop for xdp_program {
-    fn drop(&mut self) {
-        if let Some(btf) = self.btf.take() {
-            // SAFETY: it was made here.
-            unsafe { bpf_sys::btf__free(btf.as_ptr()) };
-        }
     }
 }
 

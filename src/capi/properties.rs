@@ -14,7 +14,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::ptr::NonNull;
 
 const FRAGS: u32 = bpf_sys::BPF_F_XDP_HAS_FRAGS;
 /// `XDP_DEFAULT_RUN_PRIO`
@@ -50,13 +49,8 @@ impl Opened {
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_program__btf(program: *mut xdp_program) -> *const btf {
-    looked_up(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at(program) }?;
-        let Some(opened) = &program.object else { return program.btf.map(NonNull::as_ptr) };
-        // SAFETY: the object is open.
-        Some(unsafe { bpf_sys::bpf_object__btf(opened.object()) })
-    })
+    // SAFETY: the header asks for a program.
+    looked_up(|| unsafe { at(program) }?.btf())
 }
 
 #[unsafe(no_mangle)]

@@ -169,6 +169,17 @@ impl Program {
         Self::in_kernel(&kernel, fd.during(OPEN, path.display())?, &path.display().to_string())
     }
 
+    /// A program that has been read and whose name is known, so that its BTF is not read again. It has no config of its own.
+    #[cfg(feature = "capi")]
+    pub(crate) fn known(id: u32, name: &str) -> Result<Self> {
+        let (kernel, label) = (Kernel::default(), format!("program {id}"));
+        let fd = kernel.prog_by_id(id);
+        let fd = fd.map_err(|error| ErrorKind::privileged(error, "CAP_SYS_ADMIN"));
+        let fd = fd.during(OPEN, &label)?;
+        let info = kernel.prog_info(fd.as_fd()).during("query", &label)?;
+        Ok(Self::described(fd, info, name.to_owned(), None))
+    }
+
     fn in_kernel(kernel: &Kernel, fd: OwnedFd, label: &str) -> Result<Self> {
         let not_xdp = |what: &str| Error::new(OPEN, label, ErrorKind::NotXdp(what.into()));
         if !kernel.is_program(fd.as_fd()).during(OPEN, label)? {
@@ -182,8 +193,12 @@ impl Program {
         let btf = btf.map_err(|error| ErrorKind::privileged(error, "CAP_SYS_ADMIN"));
         let btf = btf.during("read the BTF of", label)?;
         let name = completed_name(&info, btf.as_ref());
+        Ok(Self::described(fd, info, name, btf))
+    }
+
+    fn described(fd: OwnedFd, info: ProgramInfo, name: String, btf: Option<Btf>) -> Self {
         let config = btf.as_ref().and_then(|btf| RunConfig::read(btf, &name).ok());
-        Ok(Self {
+        Self {
             has_frags: false,
             is_device_bound: info.ifindex != 0,
             config: config.unwrap_or_default(),
@@ -197,7 +212,7 @@ impl Program {
             links: Vec::new(),
             loaded: Some(Arc::new(Loaded { program: fd, info, maps: Vec::new(), flags: 0 })),
             name,
-        })
+        }
     }
 
     /// The name of its function; where the kernel has cut it to 15 bytes, completed from BTF.

@@ -34,6 +34,7 @@ const TWICE: &str = "the same program twice: it runs twice";
 const TWICE_OFF: &str = "a program named twice counts twice";
 const HOLE: &str = "leaves a hole in the new list";
 const LOADED: &str = "where the mode is another one, the program is loaded all the same";
+const NO_FRAGS: &str = "the default program does not take packets of several fragments";
 const FAILED_LOAD: &str = "after a failed load the same program cannot be attached again";
 
 const fn row(
@@ -105,6 +106,7 @@ pub(super) const ALLOWED: &[Allowed] = &[
     row("sockets", BOTH, "xsk_socket__fd(ERROR)", "crash", "-EINVAL, errno untouched", ERROR_FOLLOWED),
     row("sockets", BOTH, "xsk_socket__update_xskmap(ERROR, 0)", "crash", "-EINVAL, errno EINVAL", ERROR_FOLLOWED),
     row("sockets", THIRD, "xsk_socket__create_shared(&sock, \"uplink\", 0, umem, &rx, &tx, NULL, NULL, &plain)", "-EFAULT, errno untouched", "0", NO_RINGS),
+    row("native_pieces", BOTH, "xsk_socket__create(&sock, \"second\", 0, umem, &rx, &tx, &config)", "-ERANGE, errno ERANGE", "0", NO_FRAGS),
     row("shared", BOTH, "xsk_umem__delete(umem)", "untouched", ERRNO_TOO, ERRNO),
     row("shared", THIRD, "xsk_socket__create(&other, \"uplink\", 1, umem, &rx2, &tx2, &plain)", "untouched", ERRNO_TOO, ERRNO),
     row("default_program", BOTH, "xsk_setup_xdp_prog(0, &map)", "ENXIO", ERRNO_TOO, ERRNO),

@@ -496,6 +496,76 @@ static void twice(void)
 	xdp_program__close(pass);
 }
 
+/* XDP_ATTACH_DEVBIND, which the headers do not have that this is compiled with. */
+#define BOUND 1
+
+static bool (*is_bound)(const struct xdp_multiprog *);
+
+static void say_bound(void)
+{
+	multiprog = xdp_multiprog__get_from_ifindex(UPLINK);
+	if (good(multiprog))
+		BOOL(is_bound(multiprog));
+	xdp_multiprog__close(multiprog);
+	say_interface(UPLINK);
+}
+
+/* To the device: the dispatcher, and what is in it. */
+static void bound(void)
+{
+	struct xdp_program *program = open_file(COUNTER), *pass = open_file(PASS), *drop = open_file(DROP);
+	struct xdp_program *both[2] = { program, pass };
+
+	is_bound = dlsym(RTLD_DEFAULT, "xdp_multiprog__xdp_dev_bound");
+	say_part("the first");
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_NATIVE, BOUND));
+	say_bound();
+	say_part("the second");
+	INT(xdp_program__attach(pass, UPLINK, XDP_MODE_NATIVE, BOUND));
+	say_bound();
+	INT(xdp_program__detach(program, UPLINK, XDP_MODE_NATIVE, 0));
+	say_bound();
+	take_all_off(UPLINK);
+	say_part("in skb mode");
+	INT(xdp_program__attach(drop, UPLINK, XDP_MODE_SKB, BOUND));
+	say_bound();
+	take_all_off(UPLINK);
+	say_part("both at once");
+	xdp_program__close(program);
+	xdp_program__close(pass);
+	both[0] = open_file(COUNTER);
+	both[1] = open_file(PASS);
+	INT(xdp_program__attach_multi(both, 2, UPLINK, XDP_MODE_NATIVE, BOUND));
+	say_bound();
+	take_all_off(UPLINK);
+	say_part("unbound, and bound");
+	xdp_program__close(both[0]);
+	xdp_program__close(both[1]);
+	xdp_program__close(drop);
+	program = open_file(COUNTER);
+	pass = open_file(PASS);
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_NATIVE, 0));
+	say_bound();
+	INT(xdp_program__attach(pass, UPLINK, XDP_MODE_NATIVE, BOUND));
+	say_bound();
+	take_all_off(UPLINK);
+	say_part("bound, and unbound");
+	xdp_program__close(program);
+	xdp_program__close(pass);
+	program = open_file(COUNTER);
+	pass = open_file(PASS);
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_NATIVE, BOUND));
+	INT(xdp_program__attach(pass, UPLINK, XDP_MODE_NATIVE, 0));
+	say_bound();
+	take_all_off(UPLINK);
+	say_part("flags that are not there");
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_NATIVE, 2));
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_NATIVE, BOUND | 1 << 16));
+	INT(xdp_program__detach(program, UPLINK, XDP_MODE_NATIVE, BOUND));
+	xdp_program__close(program);
+	xdp_program__close(pass);
+}
+
 static void chains(void)
 {
 	nothing_there();
@@ -566,7 +636,7 @@ static void off(void)
 
 static const struct scenario scenarios[] = {
 	{ "alone", alone }, { "several_alone", several_alone }, { "skip", skip },
-	{ "chains", chains }, { "frags", frags },
+	{ "chains", chains }, { "frags", frags }, { "bound", bound },
 	{ "start", start }, { "list", list }, { "add", add }, { "take", take }, { "clean", clean }, { "off", off },
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause */
 /* AF_XDP: UMEMs, sockets, their rings and the default program, with real packets. Run by tests/capi.rs in the root of the
- * checkout, in a namespace with the interfaces `uplink` (10) and `second` (11); the second argument is the namespace at the
+ * checkout, in a namespace with the interfaces `uplink` (10) and `second` (11), which has one queue only; the second argument is the namespace at the
  * other end of the wire.
  */
 #include "say.h"
@@ -12,6 +12,7 @@
 #include <net/ethernet.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -25,7 +26,12 @@
 
 enum { UPLINK = 10, SECOND = 11 };
 
-static const char *far;
+#ifndef XDP_USE_SG
+#define XDP_USE_SG (1 << 4)
+#define XDP_PKT_CONTD (1 << 0)
+#endif
+
+static const char *far, *wire = "wire";
 static struct xsk_umem *umem;
 static struct xsk_socket *sock;
 static struct xsk_ring_prod fill, tx;
@@ -280,6 +286,10 @@ static void sockets(void)
 	BIND(xsk_socket__create(&sock, "uplink", 0, umem, &rx, &tx, &config));
 	INT(xsk_umem__delete(umem));
 	make();
+	config.bind_flags = XDP_ZEROCOPY;
+	BIND(xsk_socket__create(&sock, "uplink", 0, umem, &rx, &tx, &config));
+	INT(xsk_umem__delete(umem));
+	make();
 	config.bind_flags = XDP_COPY | XDP_USE_NEED_WAKEUP;
 	BIND(xsk_socket__create(&sock, "uplink", 0, umem, &rx, &tx, &config));
 	RING(fill);
@@ -475,7 +485,7 @@ static int open_far(void)
 
 	if (!setns(other, CLONE_NEWNET)) {
 		fd = socket(AF_PACKET, SOCK_RAW, htons(TYPE));
-		address.sll_ifindex = if_nametoindex("wire");
+		address.sll_ifindex = if_nametoindex(wire);
 		if (bind(fd, (void *)&address, sizeof(address)))
 			fd = -1;
 	}
@@ -608,6 +618,147 @@ static void traffic(void)
 	DELETE();
 	INT(bpf_xdp_detach(UPLINK, XDP_FLAGS_SKB_MODE, NULL));
 	bpf_object__close(own);
+}
+
+/* At both ends of the wire. */
+static void set_mtu(int mtu)
+{
+	struct ifreq request = { .ifr_name = "second", .ifr_mtu = mtu };
+	int own = open("/proc/self/ns/net", O_RDONLY), other = open(far, O_RDONLY), fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	INT(ioctl(fd, SIOCSIFMTU, &request));
+	close(fd);
+	if (setns(other, CLONE_NEWNET))
+		exit(5);
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	strcpy(request.ifr_name, wire);
+	INT(ioctl(fd, SIOCSIFMTU, &request));
+	close(fd);
+	if (setns(own, CLONE_NEWNET))
+		exit(5);
+	close(own);
+	close(other);
+}
+
+/* A packet that no frame has room for, in each direction. */
+static void exchange_large(void)
+{
+	static unsigned char bytes[8500], got[9500];
+	unsigned int i, at = 0, length = 0, count, right = 0;
+	const struct xdp_desc *desc;
+	int peer = open_far();
+
+	packet(bytes, sizeof(bytes), 3);
+	NUMBER(xsk_ring_prod__reserve(&fill, 32, &at));
+	for (i = 0; i < 32; i++)
+		*xsk_ring_prod__fill_addr(&fill, at + i) = i * FRAME;
+	xsk_ring_prod__submit(&fill, 32);
+	if (send(peer, bytes, sizeof(bytes), 0) != sizeof(bytes) || !soon(has_received))
+		say("a large packet", "nothing");
+	usleep(50000);
+	count = xsk_ring_cons__peek(&rx, 32, &at);
+	for (i = 0; i < count; i++) {
+		desc = xsk_ring_cons__rx_desc(&rx, at + i);
+		printf("piece = %u bytes, options %u\n", desc->len, desc->options);
+		right += length + desc->len <= sizeof(bytes) &&
+			 !memcmp(xsk_umem__get_data(area, desc->addr), bytes + length, desc->len);
+		length += desc->len;
+	}
+	xsk_ring_cons__release(&rx, count);
+	printf("received = %u bytes in %u pieces, right %u\n", length, count, right);
+	/* In three pieces. */
+	NUMBER(xsk_ring_prod__reserve(&tx, 3, &at));
+	for (i = 0, length = 0; i < 3; i++) {
+		unsigned int part = i < 2 ? 4000 : sizeof(bytes) - length;
+		__u64 address = (40 + i) * FRAME;
+
+		memcpy(xsk_umem__get_data(area, address), bytes + length, part);
+		*xsk_ring_prod__tx_desc(&tx, at + i) =
+			(struct xdp_desc){ .addr = address, .len = part, .options = i < 2 ? XDP_PKT_CONTD : 0 };
+		length += part;
+	}
+	xsk_ring_prod__submit(&tx, 3);
+	INT(sendto(xsk_socket__fd(sock), NULL, 0, MSG_DONTWAIT, NULL, 0));
+	if (!soon(has_completed))
+		say("completions", "none");
+	usleep(50000);
+	NUMBER(xsk_ring_cons__peek(&comp, 32, &at));
+	length = recv(peer, got, sizeof(got), MSG_DONTWAIT);
+	printf("sent = %d bytes, right %d\n", length, length == sizeof(bytes) && !memcmp(got, bytes, sizeof(bytes)));
+	close(peer);
+}
+
+/* Packets in several frames each: with the default program, and with one of the caller's in the driver. */
+static void pieces(void)
+{
+	struct bpf_object *own = bpf_object__open_file("tests/bpf/prebuilt/xsk_redirect.o", NULL);
+	struct bpf_program *redirect = bpf_object__find_program_by_name(own, "xsk_redirect");
+	struct xsk_socket_config config = program;
+	int map;
+
+	wire = "second-wire";
+	set_mtu(9000);
+	usleep(200000);
+	say_part("skb");
+	config.bind_flags = XDP_COPY | XDP_USE_SG;
+	make();
+	BIND(xsk_socket__create(&sock, "second", 0, umem, &rx, &tx, &config));
+	if (sock)
+		exchange_large();
+	DELETE();
+	say_part("native");
+	INT(bpf_program__set_flags(redirect, BPF_F_XDP_HAS_FRAGS));
+	INT(bpf_object__load(own));
+	INT(bpf_xdp_attach(SECOND, bpf_program__fd(redirect), XDP_FLAGS_DRV_MODE, NULL));
+	config = plain;
+	config.bind_flags = XDP_COPY | XDP_USE_SG;
+	make();
+	BIND(xsk_socket__create(&sock, "second", 0, umem, &rx, &tx, &config));
+	if (sock) {
+		map = bpf_map__fd(bpf_object__find_map_by_name(own, "xsks"));
+		INT(xsk_socket__update_xskmap(sock, map));
+		exchange_large();
+	}
+	DELETE();
+	INT(bpf_xdp_detach(SECOND, XDP_FLAGS_DRV_MODE, NULL));
+	bpf_object__close(own);
+}
+
+/* Whether the default program can be put on for such packets. */
+static void native_pieces(void)
+{
+	struct xsk_socket_config config = program;
+
+	wire = "second-wire";
+	set_mtu(9000);
+	config.bind_flags = XDP_COPY | XDP_USE_SG;
+	config.xdp_flags = XDP_FLAGS_DRV_MODE;
+	make();
+	BIND(xsk_socket__create(&sock, "second", 0, umem, &rx, &tx, &config));
+	DELETE();
+}
+
+/* Between two network cards, whose far end is in the same namespace. */
+static void zero_copy(void)
+{
+	struct xsk_socket_config config = program;
+	int result = 0;
+
+	wire = "eth1";
+	config.bind_flags = XDP_ZEROCOPY;
+	config.xdp_flags = XDP_FLAGS_DRV_MODE;
+	make();
+	BIND((result = xsk_socket__create(&sock, "eth0", 0, umem, &rx, &tx, &config)));
+	if (!result) {
+		struct xdp_options options = {};
+		socklen_t length = sizeof(options);
+
+		INT(getsockopt(xsk_socket__fd(sock), SOL_XDP, XDP_OPTIONS, &options, &length));
+		BOOL(options.flags & XDP_OPTIONS_ZEROCOPY);
+		exchange(200, 0);
+		VOID(xsk_socket__delete(sock));
+	}
+	INT(xsk_umem__delete(umem));
 }
 
 /* ---- the functions as the library has them, called through pointers ---- */
@@ -779,6 +930,7 @@ static void options(void)
 static const struct scenario scenarios[] = {
 	{ "umems", umems }, { "sockets", sockets }, { "shared", shared }, { "default_program", default_program },
 	{ "occupied", occupied }, { "traffic", traffic }, { "rings", rings }, { "options", options },
+	{ "pieces", pieces }, { "native_pieces", native_pieces }, { "zero_copy", zero_copy },
 };
 
 int main(int argc, char **argv)
