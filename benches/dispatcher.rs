@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use support::lab::{Pair, UPLINK};
 use support::peer::Peer;
-use support::{counter, id, object, program};
+use support::{counter, id, libbpf_object, object, program};
 
 #[derive(Parser)]
 struct Options {
@@ -134,20 +134,22 @@ fn attaches(xdp: &Xdp, rounds: usize) -> Result<()> {
         "adding one program (packet_counter.o), median of {rounds}, in ms; in brackets without the swap"
     );
     println!(
-        "{:>9} {:>16} {:>16} {:>16} {:>16}  ratio to 1.3    to 1.6  from C, to oxdp",
-        "chain of", "oxdp", "1.3", "1.6", "from C"
+        "{:>9} {:>16} {:>16} {:>16} {:>16} {:>16}  ratio to 1.3    to 1.6  from C, to libbpf",
+        "chain of", "oxdp", "1.3", "1.6", "oxdp, libbpf", "from C"
     );
     for length in 0..10 {
         let pair = Pair::new("bench", 10)?;
         let interface = pair.interface()?;
         let mut peers = [peer(&pair, 0)?, peer(&pair, 1)?, peer(&pair, 2)?];
-        let (mut ours, mut swaps) = (Vec::new(), Vec::new());
+        let (mut ours, mut by_libbpf, mut swaps) = (Vec::new(), Vec::new(), Vec::new());
         let mut theirs = [Vec::new(), Vec::new(), Vec::new()];
         while ours.len() < rounds {
             std::thread::sleep(SETTLE);
-            let (took, swapped) = our_attaches(xdp, &interface, length)?;
+            let (took, swapped) = our_attaches(xdp, &interface, length, counter)?;
             ours.extend(took);
             swaps.extend(swapped);
+            std::thread::sleep(SETTLE);
+            by_libbpf.extend(our_attaches(xdp, &interface, length, libbpf_counter)?.0);
             for (peer, times) in peers.iter_mut().zip(&mut theirs) {
                 std::thread::sleep(SETTLE);
                 times.extend(their_attaches(peer, length)?);
@@ -155,7 +157,7 @@ fn attaches(xdp: &Xdp, rounds: usize) -> Result<()> {
         }
         let (own, swap) = (median(&mut ours)?, median(&mut swaps)?);
         let [old, new, from_c] = theirs.each_mut().map(|times| median(times));
-        let (old, new, from_c) = (old?, new?, from_c?);
+        let (old, new, from_c, by_libbpf) = (old?, new?, from_c?, median(&mut by_libbpf)?);
         let cell =
             |time: Duration| format!("{:.1} ({:.1})", ms(time), ms(time.saturating_sub(swap)));
         let ratio = |theirs: Duration| {
@@ -164,14 +166,15 @@ fn attaches(xdp: &Xdp, rounds: usize) -> Result<()> {
             format!("{:.2} ({without:.2})", own.as_secs_f64() / theirs.as_secs_f64())
         };
         println!(
-            "{length:>9} {:>16} {:>16} {:>16} {:>16}  {:>12} {:>12} {:>16.2}   swap {:.1} ms",
+            "{length:>9} {:>16} {:>16} {:>16} {:>16} {:>16}  {:>12} {:>12} {:>16.2}   swap {:.1} ms",
             cell(own),
             cell(old),
             cell(new),
+            cell(by_libbpf),
             cell(from_c),
             ratio(old),
             ratio(new),
-            from_c.as_secs_f64() / own.as_secs_f64(),
+            from_c.as_secs_f64() / by_libbpf.as_secs_f64(),
             ms(swap)
         );
     }
@@ -183,12 +186,19 @@ fn peer(pair: &Pair, which: usize) -> Result<Peer> {
     Peer::start(library, &pair.near.name)
 }
 
+/// As programs from C are: libbpf has opened it for the caller, and must load it.
+fn libbpf_counter() -> Result<Program> {
+    let object = libbpf_object("packet_counter.o")?;
+    Ok(Program::from_object(object, Select::Function("packet_counter"))?)
+}
+
 /// Attaches to a chain made for it; each time a program that was just opened, as the peers do it. Also how long the
 /// kernel took for each swap.
 fn our_attaches(
     xdp: &Xdp,
     interface: &Interface,
     length: usize,
+    opened: impl Fn() -> Result<Program>,
 ) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let mut chain = Vec::new();
     for _ in 0..length {
@@ -202,7 +212,7 @@ fn our_attaches(
     let swaps = || SWAPS.0.lock().map(|mut swaps| std::mem::take(&mut *swaps)).unwrap_or_default();
     let mut of_attaches = Vec::new();
     for _ in 0..TURN {
-        let mut program = counter()?;
+        let mut program = opened()?;
         drop(swaps());
         std::thread::sleep(PAUSE);
         let start = Instant::now();

@@ -178,6 +178,10 @@ pub enum ErrorKind {
         program: String,
     },
 
+    /// The chain would lack what it was [required](crate::Edit::require) to have.
+    #[error("{0}")]
+    Downgraded(crate::Downgrade),
+
     /// The interface's MTU is too large for programs that read no packets of several fragments.
     #[error(
         "the MTU is too large for {}, which cannot read packets of several fragments: {source}{}",

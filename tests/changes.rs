@@ -423,6 +423,13 @@ fn a_chain_is_bound_to_its_device_only_if_all_ask_for_it() -> Result<()> {
         xdp.attach(&interface, &mut third, Mode::Native)?;
         let mixed = xdp.attach(&interface, &mut asks, Mode::Native)?;
         ensure!(!mixed.is_device_bound && mixed.downgrades.len() == 1, "{mixed:?}");
+        let before = xdp.inspect(&interface)?;
+        let mut insists = filter(7777)?;
+        insists.set_device_bound(true)?;
+        let edit = xdp.edit(&interface).insert(&mut insists).require(ChainFeature::DeviceBinding);
+        let error = edit.commit().unwrap_err();
+        ensure!(matches!(error.kind(), ErrorKind::Downgraded(_)), "{error}");
+        ensure!(xdp.inspect(&interface)? == before, "{error}");
         ensure!(mixed.downgrades[0].feature == ChainFeature::DeviceBinding);
         xdp.detach_all(&interface)?;
 

@@ -6,14 +6,13 @@
 mod support;
 
 use anyhow::{Context, Result, bail, ensure};
-use oxdp::{
-    ChainActions, ErrorKind, Legacy, LibbpfObject, Mode, Policy, Program, Select, TestRun, Xdp,
-};
+use oxdp::{ChainActions, ErrorKind, Legacy, Mode, Policy, Program, Select, TestRun, Xdp};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::ptr::NonNull;
 use support::lab::{Pair, received, soon};
-use support::{BPFFS, Baseline, chain, counter, filter, id, names, object, program, seen, xdp};
+use support::{
+    BPFFS, Baseline, chain, counter, filter, id, libbpf_object, names, object, program, seen, xdp,
+};
 
 /// The BTF that the kernel wants of a component is made up, for its subprograms too.
 #[test]
@@ -165,15 +164,6 @@ fn a_program_is_loaded_and_attached_later() -> Result<()> {
         xdp.detach_all(&pair.interface()?)?;
     }
     baseline.assert_restored()
-}
-
-fn libbpf_object(name: &str) -> Result<LibbpfObject> {
-    let path = std::ffi::CString::new(object(name).to_str().context("path")?)?;
-    // SAFETY: the path ends in NUL; libbpf answers with an object of the caller's, or NULL.
-    let raw = unsafe { libbpf_sys::bpf_object__open(path.as_ptr()) };
-    let raw = NonNull::new(raw).context("bpf_object__open")?;
-    // SAFETY: it was opened just above, is not loaded, and nobody else has it.
-    Ok(unsafe { LibbpfObject::from_raw(raw) })
 }
 
 #[test]

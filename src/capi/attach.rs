@@ -4,7 +4,7 @@ use super::entry::{Errno, INVALID, at, at_mut, copy_of, guarded, is_real, status
 use super::multiprog::mode_of;
 use super::program::xdp_program;
 use super::settings;
-use crate::{Interface, Mode, Netns, Occupant, Policy, Xdp};
+use crate::{ChainFeature, Interface, Mode, Netns, Occupant, Policy, Xdp};
 use std::ffi::{c_int, c_uint};
 
 /// `XDP_ATTACH_DEVBIND`
@@ -74,6 +74,9 @@ fn attach(
     let mut edit = xdp.edit(interface).mode(mode).attach_by(by);
     if mode == Mode::Hardware || is_alone && settings::skips_dispatcher() {
         edit = edit.policy(Policy::Single);
+    }
+    if flags & BOUND != 0 {
+        edit = edit.require(ChainFeature::DeviceBinding);
     }
     let edit = programs.iter_mut().fold(edit, |edit, program| edit.insert(&mut program.program));
     let outcome = edit.commit();

@@ -4,7 +4,7 @@ use super::edit::Step;
 use super::held::Present;
 use super::outcome::{Outcome, Single};
 use super::plan::{ChainFeature, Downgrade, DowngradeCause};
-use super::request::{ATTACH, Request};
+use super::request::{ATTACH, Request, check_kept};
 use super::transaction::Transaction;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{Known, Mode, Swap};
@@ -34,6 +34,7 @@ impl Transaction<'_> {
         let (has_frags, is_device_bound) = program.runs_with();
         let lost = Downgrade { feature: ChainFeature::Frags, cause: DowngradeCause::Kernel };
         let downgrades = if program.has_frags() && !has_frags { vec![lost] } else { Vec::new() };
+        check_kept(&request.required, &downgrades).during(ATTACH, self.interface)?;
         let lacks_frags = if has_frags { Vec::new() } else { vec![program.name().to_owned()] };
         let fd = program.fd()?.try_clone_to_owned().during(ATTACH, self.interface)?;
         let new = Known { fd: fd.as_fd(), id };

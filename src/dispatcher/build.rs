@@ -6,7 +6,7 @@ use super::inspect::LiveChain;
 use super::load::{self, Dispatcher};
 use super::outcome::Outcome;
 use super::plan::{Origin, Plan};
-use super::request::{ATTACH, Request};
+use super::request::{ATTACH, Request, check_kept};
 use super::transaction::Transaction;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Known, Link, Linked, Mode, Swap};
@@ -27,6 +27,8 @@ impl Transaction<'_> {
     ) -> Result<Option<Outcome>> {
         let Some(store) = self.store else { return Ok(None) };
         let dispatcher = self.loader.dispatcher(&plan.config(version), Some(self.interface))?;
+        let downgrades = plan.downgrades(&dispatcher.config);
+        check_kept(&request.required, &downgrades).during(operation, self.interface)?;
         let lock = held.new_pins();
         let staging = store.stage(lock, self.interface.index(), dispatcher.id)?;
         let chain = present.chain();
@@ -57,7 +59,7 @@ impl Transaction<'_> {
                 mode: self.chosen(mode),
                 has_frags: dispatcher.config.has_frags,
                 is_device_bound: dispatcher.config.is_device_bound,
-                downgrades: plan.downgrades(&dispatcher.config),
+                downgrades,
                 link,
                 pins: Some(staging.keep().path().to_owned()),
                 leftover: chain.and_then(|chain| self.remove_pins(held.old_pins(), chain)),

@@ -7,6 +7,7 @@ use super::guest::Guest;
 use super::inspect::{self, Occupant};
 use super::load::{self, Dispatcher, Loader};
 use super::outcome::{Outcome, Policy};
+use super::plan::ChainFeature;
 use super::request::{Request, Way};
 use super::transaction::Transaction;
 use super::types::Function;
@@ -422,6 +423,7 @@ impl Xdp {
             attach_by: self.attach_by,
             version: self.version,
             replaces: None,
+            required: Vec::new(),
             mends: None,
         }
     }
@@ -546,6 +548,13 @@ impl<'p> Edit<'_, 'p> {
     /// How a fresh chain, or a program without one, is held, in place of what the [`Xdp`] says.
     pub fn attach_by(mut self, by: AttachBy) -> Self {
         self.request.attach_by = by;
+        self
+    }
+
+    /// Makes the loss of a feature an error, [`ErrorKind::Downgraded`], by which nothing changes; otherwise
+    /// [`Outcome::downgrades`] tells of it.
+    pub fn require(mut self, feature: ChainFeature) -> Self {
+        self.request.required.push(feature);
         self
     }
 

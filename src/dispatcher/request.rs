@@ -3,6 +3,8 @@
 use super::config::ProtocolVersion;
 use super::edit::Step;
 use super::inspect::Unexpected;
+use super::plan::{ChainFeature, Downgrade};
+use crate::error::ErrorKind;
 use crate::net::{AttachBy, Mode};
 use crate::program::Program;
 
@@ -31,8 +33,16 @@ pub(super) struct Request<'p> {
     pub(super) version: ProtocolVersion,
     /// The program, part of no chain, that may be replaced.
     pub(super) replaces: Option<u32>,
+    /// What must not be lost.
+    pub(super) required: Vec<ChainFeature>,
     /// The dispatcher that is mended: what of it has died goes, and the chain with it if that is all.
     pub(super) mends: Option<u32>,
+}
+
+/// That nothing is lost that must not be.
+pub(super) fn check_kept(required: &[ChainFeature], lost: &[Downgrade]) -> Result<(), ErrorKind> {
+    let missed = lost.iter().find(|lost| required.contains(&lost.feature));
+    missed.map_or(Ok(()), |missed| Err(ErrorKind::Downgraded(missed.clone())))
 }
 
 impl Request<'_> {

@@ -7,9 +7,11 @@ pub(crate) mod xsk;
 
 use anyhow::{Context, Result, ensure};
 use lab::pins_in;
-use oxdp::{AttachedBy, Census, Chain, Interface, Program, Select, Xdp};
+use oxdp::{AttachedBy, Census, Chain, Interface, LibbpfObject, Program, Select, Xdp};
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::ptr::NonNull;
 
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
@@ -43,6 +45,16 @@ pub(crate) fn filter(port: u16) -> Result<Program> {
     let mut filter = program("udp_filter.o")?;
     filter.set_global("blocked_port", &port.to_ne_bytes())?;
     Ok(filter)
+}
+
+/// An object that libbpf has opened.
+pub(crate) fn libbpf_object(name: &str) -> Result<LibbpfObject> {
+    let path = CString::new(object(name).to_str().context("path")?)?;
+    // SAFETY: the path ends in NUL; libbpf answers with an object of the caller's, or NULL.
+    let raw = unsafe { libbpf_sys::bpf_object__open(path.as_ptr()) };
+    let raw = NonNull::new(raw).context("bpf_object__open")?;
+    // SAFETY: it was opened just above, is not loaded, and nobody else has it.
+    Ok(unsafe { LibbpfObject::from_raw(raw) })
 }
 
 /// Version of the running kernel.
