@@ -3,12 +3,10 @@
 use super::entry::{Errno, INVALID, ask, at, close, looked_up, number, pointer, status};
 use super::program::xdp_program;
 use super::settings;
-use crate::{Chain, Mode, Occupant, Program};
+use crate::dispatcher::{Opened, OpenedChain};
+use crate::{Mode, Occupant, Program};
 use std::ffi::{c_int, c_uint};
 use std::ptr::null_mut;
-
-/// The name of every dispatcher, by which it is known for one.
-const DISPATCHER: &str = "xdp_dispatcher";
 
 /// What `struct xdp_multiprog *` points to. Its programs are its own, and are closed with it.
 #[derive(Debug)]
@@ -34,18 +32,13 @@ pub(super) fn mode_of(mode: Mode) -> c_uint {
     }
 }
 
-fn by_id(id: u32) -> Result<Box<xdp_program>, Errno> {
-    xdp_program::in_kernel(Program::from_id(id)?)
-}
-
-/// Of a chain, which has been read.
-fn known(id: u32, name: &str) -> Result<Box<xdp_program>, Errno> {
-    xdp_program::in_kernel(Program::known(id, name)?)
+fn boxed(program: Program) -> Result<*mut xdp_program, Errno> {
+    xdp_program::in_kernel(program).map(Box::into_raw)
 }
 
 impl xdp_multiprog {
     fn on(index: c_int) -> Result<Box<Self>, Errno> {
-        let occupant = settings::xdp()?.inspect(&settings::interface(index)?)?;
+        let occupant = settings::xdp()?.open_occupant(&settings::interface(index)?)?;
         let mut own = Box::new(Self {
             main: null_mut(),
             hardware: null_mut(),
@@ -56,37 +49,29 @@ impl xdp_multiprog {
             is_bound: false,
             index,
         });
-        match occupant {
-            Occupant::Empty => return Err(Errno(libc::ENOENT)),
-            Occupant::Foreign(program) if program.mode == Mode::Hardware => {
-                own.hardware = Box::into_raw(by_id(program.id)?);
+        match occupant.ok_or(Errno(libc::ENOENT))? {
+            Opened::Foreign(program, Mode::Hardware) => own.hardware = boxed(program)?,
+            Opened::Foreign(program, mode) => {
+                own.main = boxed(program)?;
+                own.mode = mode_of(mode);
             }
-            Occupant::Foreign(program) => {
-                own.main = Box::into_raw(by_id(program.id)?);
-                own.mode = mode_of(program.mode);
-            }
-            Occupant::Chain(chain) => own.take(&chain)?,
+            Opened::Chain(chain) => own.take(chain)?,
         }
         Ok(own)
     }
 
-    fn take(&mut self, chain: &Chain) -> Result<(), Errno> {
-        self.main = Box::into_raw(known(chain.dispatcher, DISPATCHER)?);
+    fn take(&mut self, chain: OpenedChain) -> Result<(), Errno> {
+        let id = chain.dispatcher.id().unwrap_or_default();
+        self.main = boxed(chain.dispatcher)?;
         self.mode = mode_of(chain.mode);
-        if !chain.members.iter().all(|member| member.component.is_some()) {
-            log::warn!(
-                "the pins of dispatcher {} are lost, of all or of some of its programs",
-                chain.dispatcher
-            );
+        let Some(members) = chain.members else {
+            log::warn!("the pins of dispatcher {id} are lost, of all or of some of its programs");
             return Ok(());
-        }
+        };
         self.is_legacy = false;
         (self.has_frags, self.is_bound) = (chain.has_frags, chain.is_device_bound);
-        for member in &chain.members {
-            let Some(component) = &member.component else { continue };
-            let mut program = known(component.id, &component.name)?;
-            program.set_place(member.priority, member.actions, member.has_frags);
-            let program = Box::into_raw(program);
+        for program in members {
+            let program = boxed(program)?;
             if let Some(&last) = self.members.last() {
                 // SAFETY: it was made here, and is this value's alone.
                 unsafe { (*last).next = program };

@@ -3,7 +3,7 @@
 use super::entry::{Errno, INVALID, at, close, copy_of, error_in, is_real, or_null, pointer};
 use super::objects;
 use super::options::{self, Options};
-use crate::{ChainActions, LibbpfObject, Program, Select};
+use crate::{LibbpfObject, Program, Select};
 use libbpf_sys as bpf_sys;
 use libbpf_sys::{bpf_object, bpf_object_open_opts, bpf_program, btf};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
@@ -137,12 +137,6 @@ impl xdp_program {
         if let Some(info) = self.program.info() {
             self.tag = info.tag;
         }
-    }
-
-    pub(super) fn set_place(&mut self, priority: u32, actions: ChainActions, has_frags: bool) {
-        self.program.set_priority(priority);
-        self.program.set_chain_actions(actions);
-        self.program.set_frags(has_frags);
     }
 }
 

@@ -4,7 +4,7 @@ use super::config::ProtocolVersion;
 use super::edit::Step;
 use super::features;
 use super::guest::Guest;
-use super::inspect::{self, Occupant};
+use super::inspect::{self, Live, Occupant};
 use super::load::{self, Dispatcher, Loader};
 use super::outcome::{Outcome, Policy};
 use super::plan::ChainFeature;
@@ -12,7 +12,7 @@ use super::request::{Request, Way};
 use super::transaction::Transaction;
 use super::types::Function;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::net::{AttachBy, Attachment, Interface, Mode};
+use crate::net::{AttachBy, Attached, Attachment, Interface, Mode};
 use crate::pins::{self, Location, Patience, PinLayout, Store, layout_from_environment};
 use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
@@ -34,7 +34,7 @@ const SKIP_DISPATCHER: &str = "LIBXDP_SKIP_DISPATCHER";
 /// id) and `CAP_NET_ADMIN`, and kernel 5.10.
 #[derive(Clone, Debug)]
 pub struct Xdp {
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
     location: Location,
     layout: Arc<dyn PinLayout>,
     patience: Patience,
@@ -267,18 +267,30 @@ impl Xdp {
     #[doc(alias = "xdp_multiprog__get_from_ifindex")]
     pub fn inspect(&self, interface: &Interface) -> Result<Occupant> {
         let attachment = Attachment::new(&self.kernel, interface);
+        match self.live(interface, &attachment)? {
+            Some((live, attached)) => live.describe(&attachment, attached),
+            None => Ok(Occupant::Empty),
+        }
+    }
+
+    /// What is on the interface, with the means to work on it.
+    pub(super) fn live(
+        &self,
+        interface: &Interface,
+        attachment: &Attachment<'_>,
+    ) -> Result<Option<(Live, Attached)>> {
         let store = self.store_at(self.location.directory());
         let mut doubted = None;
         for _ in 0..LOOKS {
             let Some(attached) = attachment.query()? else {
-                return Ok(Occupant::Empty);
+                return Ok(None);
             };
-            let live = inspect::read(&self.kernel, &store, interface, &attachment, attached)?;
+            let live = inspect::read(&self.kernel, &store, interface, attachment, attached)?;
             // A chain that is replaced half-way through looks damaged, and one whose pins are moved; neither does so twice.
             if let Some(live) = live
                 && (live.is_whole() || doubted == Some(attached))
             {
-                return live.describe(&attachment, attached);
+                return Ok(Some((live, attached)));
             }
             doubted = Some(attached);
         }

@@ -18,6 +18,8 @@ mod handle;
 mod held;
 pub(crate) mod inspect;
 mod load;
+#[cfg(feature = "capi")]
+mod opened;
 mod outcome;
 mod plan;
 mod request;
@@ -32,6 +34,8 @@ pub use features::{Features, Support};
 pub(crate) use guest::{Decision, Guest, Running, View};
 pub use handle::{Builder, Edit, Xdp};
 pub use inspect::{Chain, Component, ForeignProgram, Member, Occupant};
+#[cfg(feature = "capi")]
+pub(crate) use opened::{Opened, OpenedChain};
 pub use outcome::{Outcome, Policy, Single};
 pub use plan::{ChainFeature, Downgrade, DowngradeCause};
 pub use slots::SlotLink;

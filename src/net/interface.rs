@@ -7,6 +7,8 @@ use crate::sys::netlink::{RouteSocket, Which};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+const LOOK_UP: &str = "look up";
+
 /// A network interface: an ifindex in a namespace. The name is the one it had when it was looked up.
 ///
 /// Cheap to clone. Keeps the socket that it was found with, which stays in its namespace: so not every question takes a
@@ -39,7 +41,19 @@ impl Interface {
     /// # Errors
     /// [`ErrorKind::NoInterface`] if there is none.
     pub fn by_name(netns: &Netns, name: &str) -> Result<Self> {
-        Self::look_up(netns, Which::Name(name), format!("{name} in {netns}"))
+        let kernel = Kernel::default();
+        let object = || format!("{name} in {netns}");
+        let mut socket = socket(&kernel, netns, object)?;
+        let link = kernel.link_get(&mut socket, Which::Name(name)).map_err(|error| {
+            let kind = match error.source.raw_os_error() {
+                // ERANGE for a name that is too long.
+                Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => ErrorKind::NoInterface,
+                _ => error.into(),
+            };
+            Error::new(LOOK_UP, object(), kind)
+        })?;
+        let socket = Arc::new(Mutex::new(socket));
+        Ok(Self { netns: netns.clone(), index: link.index, name: link.name, socket })
     }
 
     /// The interface with this ifindex in `netns`.
@@ -47,23 +61,15 @@ impl Interface {
     /// # Errors
     /// [`ErrorKind::NoInterface`] if there is none.
     pub fn by_index(netns: &Netns, index: u32) -> Result<Self> {
-        Self::look_up(netns, Which::Index(index), format!("ifindex {index} in {netns}"))
-    }
-
-    fn look_up(netns: &Netns, which: Which<'_>, object: String) -> Result<Self> {
         let kernel = Kernel::default();
-        let socket = netns.enter(&kernel, || kernel.route_socket())?;
-        let mut socket = socket.during("look up", &object)?;
-        let link = kernel.link_get(&mut socket, which).map_err(|error| {
-            let kind = match error.source.raw_os_error() {
-                // EINVAL for ifindex 0, which no interface has; ERANGE for a name that is too long.
-                Some(libc::ENODEV | libc::EINVAL | libc::ERANGE) => ErrorKind::NoInterface,
-                _ => error.into(),
-            };
-            Error::new("look up", object, kind)
+        let object = || format!("ifindex {index} in {netns}");
+        let socket = socket(&kernel, netns, object)?;
+        let name = kernel.link_name(&socket, index).map_err(|error| {
+            let is_none = error.raw_os_error() == Some(libc::ENODEV);
+            let kind = if is_none { ErrorKind::NoInterface } else { error.into() };
+            Error::new(LOOK_UP, object(), kind)
         })?;
-        let socket = Arc::new(Mutex::new(socket));
-        Ok(Self { netns: netns.clone(), index: link.index, name: link.name, socket })
+        Ok(Self { netns: netns.clone(), index, name, socket: Arc::new(Mutex::new(socket)) })
     }
 
     /// The socket to ask and change it by, for one exchange at a time. What a panic has left in it is passed over as a
@@ -105,6 +111,11 @@ impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (ifindex {}) in {}", self.name, self.index, self.netns)
     }
+}
+
+/// A socket in `netns`, to ask for `object`.
+fn socket(kernel: &Kernel, netns: &Netns, object: impl Fn() -> String) -> Result<RouteSocket> {
+    netns.enter(kernel, || kernel.route_socket())?.during(LOOK_UP, object())
 }
 
 #[cfg(test)]

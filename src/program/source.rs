@@ -169,17 +169,6 @@ impl Program {
         Self::in_kernel(&kernel, fd.during(OPEN, path.display())?, &path.display().to_string())
     }
 
-    /// A program that has been read and whose name is known, so that its BTF is not read again. It has no config of its own.
-    #[cfg(feature = "capi")]
-    pub(crate) fn known(id: u32, name: &str) -> Result<Self> {
-        let (kernel, label) = (Kernel::default(), format!("program {id}"));
-        let fd = kernel.prog_by_id(id);
-        let fd = fd.map_err(|error| ErrorKind::privileged(error, "CAP_SYS_ADMIN"));
-        let fd = fd.during(OPEN, &label)?;
-        let info = kernel.prog_info(fd.as_fd()).during("query", &label)?;
-        Ok(Self::described(fd, info, name.to_owned(), None))
-    }
-
     fn in_kernel(kernel: &Kernel, fd: OwnedFd, label: &str) -> Result<Self> {
         let not_xdp = |what: &str| Error::new(OPEN, label, ErrorKind::NotXdp(what.into()));
         if !kernel.is_program(fd.as_fd()).during(OPEN, label)? {
@@ -196,7 +185,13 @@ impl Program {
         Ok(Self::described(fd, info, name, btf))
     }
 
-    fn described(fd: OwnedFd, info: ProgramInfo, name: String, btf: Option<Btf>) -> Self {
+    /// A program in the kernel of which this is known. Its config is in its BTF, or the usual one.
+    pub(crate) fn described(
+        fd: OwnedFd,
+        info: ProgramInfo,
+        name: String,
+        btf: Option<Btf>,
+    ) -> Self {
         let config = btf.as_ref().and_then(|btf| RunConfig::read(btf, &name).ok());
         Self {
             has_frags: false,

@@ -103,6 +103,23 @@ impl Kernel {
         self.netlink_socket(libc::NETLINK_ROUTE).map(RouteSocket)
     }
 
+    /// `SIOCGIFNAME`: the name of a link. Any socket will do (net/core/dev_ioctl.c), and `RTM_GETLINK` tells a thousand bytes
+    /// more.
+    pub(crate) fn link_name(&self, socket: &RouteSocket, index: u32) -> io::Result<String> {
+        self.step("ioctl")?;
+        let index = i32::try_from(index);
+        let index = index.map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+        let mut request = libc::ifreq {
+            ifr_name: [0; libc::IFNAMSIZ],
+            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_ifindex: index },
+        };
+        // SAFETY: SIOCGIFNAME takes an ifreq, and writes the name into it.
+        match unsafe { libc::ioctl(socket.0.raw(), libc::SIOCGIFNAME, &raw mut request) } {
+            0 => Ok(string(&request.ifr_name.map(i8::cast_unsigned))),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// `RTM_GETLINK`
     pub(crate) fn link_get(
         &self,

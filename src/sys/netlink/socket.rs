@@ -4,7 +4,7 @@ use super::NetlinkError;
 use super::wire::{Listing, Message, Reply, parse, u32_at};
 use crate::sys::Kernel;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// `sizeof(struct sockaddr_nl)`
 const SENDER_SIZE: libc::socklen_t = 12;
@@ -57,6 +57,10 @@ impl Kernel {
 }
 
 impl Socket {
+    pub(super) fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
     /// Sends a request and waits for the first message of its answer.
     pub(crate) fn exchange(&mut self, request: Message) -> Result<Reply<'_>, NetlinkError> {
         self.send(request)?;
