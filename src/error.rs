@@ -42,6 +42,10 @@ pub enum ErrorKind {
     #[error("not a usable BPF object: {0}")]
     CorruptObject(String),
 
+    /// The program's run config is not as the protocol has it.
+    #[error("the run config: {0}")]
+    RunConfig(String),
+
     /// The object has no program that fits.
     #[error("no program {wanted} in the object; it has {}", list(.available))]
     NoSuchProgram {

@@ -145,8 +145,14 @@ fn run(
 ) -> Result<Vec<String>> {
     let mut command = Command::new("timeout");
     command.args(["120", "nsenter", &format!("--net={near}")]);
-    if bpffs == Bpffs::OfItsOwn {
-        let mount = r#"mount -t bpf bpf /sys/fs/bpf && exec "$@""#;
+    let mount = match bpffs {
+        Bpffs::Shared => None,
+        Bpffs::OfItsOwn => Some(r#"mount -t bpf bpf /sys/fs/bpf && exec "$@""#),
+        Bpffs::AndNoProc => {
+            Some(r#"mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs none /proc && exec "$@""#)
+        }
+    };
+    if let Some(mount) = mount {
         command.args(["unshare", "--mount", "sh", "-c", mount, "sh"]);
     }
     command.args(library.command(program)).args([scenario, far]);
@@ -170,6 +176,8 @@ enum Bpffs {
     Shared,
     /// Empty, and gone afterwards with all its pins.
     OfItsOwn,
+    /// The same, and `/proc` is empty.
+    AndNoProc,
 }
 
 /// A line that two libraries do not have in common.
@@ -233,13 +241,17 @@ impl Allowed {
 /// Runs scenarios of a program with ours and with `peers`. Lines must be the same, except for what is allowed; that must
 /// differ.
 fn compare(program: &str, scenarios: &[&str], peers: &[Library]) -> Result<()> {
+    compare_with(program, scenarios, peers, Bpffs::OfItsOwn)
+}
+
+fn compare_with(program: &str, scenarios: &[&str], peers: &[Library], bpffs: Bpffs) -> Result<()> {
     let baseline = Baseline::take()?;
     let mut trouble = String::new();
     let mut seen = BTreeSet::new();
     for scenario in scenarios {
-        let ours = Lab::new()?.run(Own, program, scenario, Bpffs::OfItsOwn)?;
+        let ours = Lab::new()?.run(Own, program, scenario, bpffs)?;
         for &peer in peers {
-            let theirs = Lab::new()?.run(peer, program, scenario, Bpffs::OfItsOwn)?;
+            let theirs = Lab::new()?.run(peer, program, scenario, bpffs)?;
             let name = peer.name();
             if theirs.len() != ours.len() {
                 let count = (theirs.len(), ours.len());
@@ -330,6 +342,19 @@ fn programs_are_attached_alone_alike() -> Result<()> {
     let has_chains = oxdp::Features::probe()?.require_freplace().is_ok();
     let scenarios: &[_] = if has_chains { &["skip"] } else { &["skip", "alone", "several_alone"] };
     compare("attach", scenarios, BOTH)
+}
+
+#[test]
+fn without_proc_it_is_alike() -> Result<()> {
+    build()?;
+    compare_with("attach", &["skip"], BOTH, Bpffs::AndNoProc)?;
+    compare_with("sockets", &["shared", "default_program"], BOTH, Bpffs::AndNoProc)
+}
+
+#[test]
+fn threads_are_cancelled_alike() -> Result<()> {
+    build()?;
+    compare("attach", &["cancelled"], BOTH)
 }
 
 #[test]
@@ -429,6 +454,7 @@ fn each_symbol_has_its_version() -> Result<()> {
 fn chains_are_alike() -> Result<()> {
     require_build()?;
     compare("attach", &["chains", "frags"], BOTH)?;
+    compare_with("attach", &["frags"], BOTH, Bpffs::AndNoProc)?;
     if kernel()? >= (6, 3) {
         return compare("attach", &["bound"], &[V1_6]);
     }

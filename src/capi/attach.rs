@@ -4,7 +4,8 @@ use super::entry::{Errno, INVALID, at, at_mut, copy_of, guarded, is_real, status
 use super::multiprog::mode_of;
 use super::program::xdp_program;
 use super::settings;
-use crate::{ChainFeature, Interface, Mode, Netns, Occupant, Policy, Xdp};
+use crate::dispatcher::Opened;
+use crate::{ChainFeature, Interface, Mode, Netns, Policy, Xdp};
 use std::ffi::{c_int, c_uint};
 
 /// `XDP_ATTACH_DEVBIND`
@@ -66,8 +67,8 @@ fn attach(
     let xdp = settings::xdp()?;
     for program in &mut programs {
         program.follow_object();
-        if flags & BOUND != 0 && !program.is_loaded() {
-            program.program.set_device_bound(true)?;
+        if !program.is_loaded() {
+            program.program.set_device_bound(flags & BOUND != 0)?;
         }
     }
     let by = if flags & LINK == 0 { crate::AttachBy::Netlink } else { crate::AttachBy::Link };
@@ -96,34 +97,40 @@ fn detach(
     mode: Mode,
 ) -> Result<(), Errno> {
     let xdp = settings::xdp()?;
-    let occupant = xdp.inspect(interface)?;
-    let there = match &occupant {
-        Occupant::Chain(chain) => chain.mode,
-        Occupant::Foreign(program) => program.mode,
-        Occupant::Empty => {
-            log::warn!("nothing is attached to {interface}");
-            return Err(Errno(libc::ENOENT));
-        }
+    let Some(occupant) = xdp.open_occupant(interface)? else {
+        log::warn!("nothing is attached to {interface}");
+        return Err(Errno(libc::ENOENT));
     };
     // Nothing there is told before nonsense.
     let programs = programs?.once;
     let ids = programs.iter().map(|program| program.program.id().ok_or(INVALID));
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
-    if ![there, Mode::Unspecified].contains(&mode) {
+    let there = occupant.what.mode();
+    let mut edit = xdp.edit(interface);
+    if mode == Mode::Hardware && there != mode {
+        if occupant.beside.is_none() {
+            log::warn!("{interface} has no program on the device");
+            return Err(Errno(libc::ENOENT));
+        }
+        edit = edit.mode(mode);
+    } else if ![there, Mode::Unspecified].contains(&mode) {
         log::warn!("{interface} has its program in {there} mode, not in {mode} mode");
         return Err(Errno(libc::ENOENT));
-    }
-    if let Occupant::Foreign(program) = &occupant {
+    } else if let Some(alone) = occupant.what.alone() {
         match &*ids {
-            [id] if *id == program.id => {}
+            [id] if *id == alone => {}
             [id] => {
-                log::warn!("asked to take off program {id}, but {} is on {interface}", program.id);
+                log::warn!("asked to take off program {id}, but {alone} is on {interface}");
                 return Err(Errno(libc::ENOENT));
             }
             _ => return Err(INVALID),
         }
+        if let Opened::Chain(_) = &occupant.what {
+            xdp.detach_all(interface)?;
+            return Ok(());
+        }
     }
-    ids.into_iter().fold(xdp.edit(interface), crate::Edit::remove).commit()?;
+    ids.into_iter().fold(edit, crate::Edit::remove).commit()?;
     Ok(())
 }
 
@@ -272,19 +279,12 @@ pub unsafe extern "C" fn xdp_program__is_attached(
     let ask = || -> Result<c_uint, Errno> {
         // SAFETY: the header asks for a program.
         let id = unsafe { at(program) }.and_then(|program| program.program.id()).ok_or(INVALID)?;
-        let occupant = settings::xdp()?.inspect(&settings::interface(index)?)?;
-        Ok(match occupant {
-            Occupant::Foreign(program) if program.id == id => mode_of(program.mode),
-            Occupant::Chain(chain) => {
-                let ids = chain.members.iter().filter_map(|member| member.component.as_ref());
-                if ids.map(|component| component.id).any(|own| own == id) {
-                    mode_of(chain.mode)
-                } else {
-                    0
-                }
-            }
-            _ => 0,
-        })
+        let occupant = settings::xdp()?.open_occupant(&settings::interface(index)?)?;
+        let Some(occupant) = occupant else { return Ok(0) };
+        if occupant.beside.is_some_and(|program| program.id() == Some(id)) {
+            return Ok(mode_of(Mode::Hardware));
+        }
+        Ok(if occupant.what.has(id) { mode_of(occupant.what.mode()) } else { 0 })
     };
     guarded(|| Ok(0), ask).unwrap_or(0)
 }

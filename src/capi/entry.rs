@@ -49,6 +49,7 @@ impl Errno {
             ErrorKind::NoFreplace { .. }
             | ErrorKind::ModeUnsupported { .. }
             | ErrorKind::OnlyOne { .. }
+            | ErrorKind::RunConfig(_)
             | ErrorKind::NoFrags { .. }
             | ErrorKind::DefaultProgramVersion { .. } => libc::EOPNOTSUPP,
             _ => error.errno().unwrap_or(libc::EINVAL),
@@ -62,8 +63,39 @@ impl From<io::Error> for Errno {
     }
 }
 
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+}
+
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
+/// As long as it lives, a cancellation of the thread waits: it would unwind what cannot be unwound by C.
+struct Uncancelled(c_int);
+
+impl Uncancelled {
+    fn new() -> Self {
+        let mut before = 0;
+        // SAFETY: it writes the state before.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+        Self(before)
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        // SAFETY: the state is one that it was in.
+        unsafe { pthread_setcancelstate(self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Runs what an entry does. A panic, which is a fault of this library, becomes `fallback`.
 pub(super) fn guarded<T>(fallback: impl FnOnce() -> T, work: impl FnOnce() -> T) -> T {
+    let _uncancelled = Uncancelled::new();
+    contained(fallback, work)
+}
+
+/// As [`guarded`], for what comes to no system call.
+fn contained<T>(fallback: impl FnOnce() -> T, work: impl FnOnce() -> T) -> T {
     messages::set_up();
     // What a panic leaves half-done is left alone: nothing of it is looked at again but by its owner's drop.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
@@ -143,7 +175,7 @@ pub(super) unsafe fn at_mut<'a, T>(pointer: *mut T) -> Option<&'a mut T> {
 /// As [`at`], until this returns.
 pub(super) unsafe fn ask<T, R>(pointer: *const T, nothing: R, what: impl FnOnce(&T) -> R) -> R {
     // SAFETY: the caller promises it.
-    guarded(|| None, || unsafe { at(pointer) }.map(what)).unwrap_or(nothing)
+    contained(|| None, || unsafe { at(pointer) }.map(what)).unwrap_or(nothing)
 }
 
 /// Ends what is at a caller's pointer, if anything is.

@@ -49,7 +49,11 @@ impl xdp_multiprog {
             is_bound: false,
             index,
         });
-        match occupant.ok_or(Errno(libc::ENOENT))? {
+        let occupant = occupant.ok_or(Errno(libc::ENOENT))?;
+        if let Some(program) = occupant.beside {
+            own.hardware = boxed(program)?;
+        }
+        match occupant.what {
             Opened::Foreign(program, Mode::Hardware) => own.hardware = boxed(program)?,
             Opened::Foreign(program, mode) => {
                 own.main = boxed(program)?;

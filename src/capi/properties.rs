@@ -265,15 +265,22 @@ pub unsafe extern "C" fn xdp_program__test_run(
     flags: c_uint,
 ) -> c_int {
     status(|| {
-        // SAFETY: the header asks for a program.
-        let program = unsafe { at_mut(program) }.filter(|_| flags == 0).ok_or(INVALID)?;
-        program.follow_object();
         let xdp = settings::xdp()?;
         let run = |fd: BorrowedFd<'_>| {
             // SAFETY: the header asks for libbpf's options.
             let result = unsafe { bpf_sys::bpf_prog_test_run_opts(fd.as_raw_fd(), options.cast()) };
             if result < 0 { Err(Errno(-result)) } else { Ok(()) }
         };
+        // SAFETY: the header asks for a program.
+        let loaded = unsafe { at(program) }.filter(|_| flags == 0).ok_or(INVALID)?;
+        if loaded.is_loaded() {
+            // In any number of threads.
+            return xdp.with_target_of_loaded(&loaded.program, run)?;
+        }
+        // SAFETY: as above, and one that is not loaded is used by one thread at a time.
+        let program = unsafe { at_mut(program) }.ok_or(INVALID)?;
+        program.follow_object();
+        program.program.set_device_bound(false)?;
         let ran = xdp.with_target(&mut program.program, run)?;
         program.refresh();
         ran

@@ -268,21 +268,21 @@ impl Xdp {
     pub fn inspect(&self, interface: &Interface) -> Result<Occupant> {
         let attachment = Attachment::new(&self.kernel, interface);
         match self.live(interface, &attachment)? {
-            Some((live, attached)) => live.describe(&attachment, attached),
+            Some((live, attached, _)) => live.describe(&attachment, attached),
             None => Ok(Occupant::Empty),
         }
     }
 
-    /// What is on the interface, with the means to work on it.
+    /// What is on the interface, with the means to work on it; and what is on the device beside it.
     pub(super) fn live(
         &self,
         interface: &Interface,
         attachment: &Attachment<'_>,
-    ) -> Result<Option<(Live, Attached)>> {
+    ) -> Result<Option<(Live, Attached, Option<Attached>)>> {
         let store = self.store_at(self.location.directory());
         let mut doubted = None;
         for _ in 0..LOOKS {
-            let Some(attached) = attachment.query()? else {
+            let (Some(attached), beside) = attachment.query_both()? else {
                 return Ok(None);
             };
             let live = inspect::read(&self.kernel, &store, interface, attachment, attached)?;
@@ -290,7 +290,7 @@ impl Xdp {
             if let Some(live) = live
                 && (live.is_whole() || doubted == Some(attached))
             {
-                return Ok(Some((live, attached)));
+                return Ok(Some((live, attached, beside)));
             }
             doubted = Some(attached);
         }
@@ -346,6 +346,14 @@ impl Xdp {
             not_device_bound("test", program)?;
             program.load_alone(&self.kernel, 0)?;
         }
+        self.with_target_of_loaded(program, work)
+    }
+
+    pub(crate) fn with_target_of_loaded<T>(
+        &self,
+        program: &Program,
+        work: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Result<T> {
         if program.info().is_none_or(|info| info.kind != BPF_PROG_TYPE_EXT) {
             return Ok(work(program.fd()?));
         }

@@ -12,6 +12,13 @@ use std::os::fd::AsFd;
 
 /// As [`Occupant`](super::Occupant), but that nobody has looked what holds it there.
 #[derive(Debug)]
+pub(crate) struct OpenedOccupant {
+    pub(crate) what: Opened,
+    /// On the device, beside what is on the host.
+    pub(crate) beside: Option<Program>,
+}
+
+#[derive(Debug)]
 pub(crate) enum Opened {
     Chain(OpenedChain),
     Foreign(Program, Mode),
@@ -29,18 +36,46 @@ pub(crate) struct OpenedChain {
 
 impl Xdp {
     /// What is on an interface; `None` for nothing. Errors as [`Xdp::inspect`].
-    pub(crate) fn open_occupant(&self, interface: &Interface) -> Result<Option<Opened>> {
+    pub(crate) fn open_occupant(&self, interface: &Interface) -> Result<Option<OpenedOccupant>> {
         let attachment = Attachment::new(&self.kernel, interface);
-        Ok(match self.live(interface, &attachment)? {
-            None => None,
-            Some((Live::Chain(chain), _)) => {
-                Some(Opened::Chain(OpenedChain::new(&self.kernel, chain)?))
-            }
-            Some((Live::Foreign(foreign), _)) => {
+        let Some((live, _, beside)) = self.live(interface, &attachment)? else { return Ok(None) };
+        let beside = beside.map(|beside| Program::from_id(beside.program)).transpose()?;
+        let what = match live {
+            Live::Chain(chain) => Opened::Chain(OpenedChain::new(&self.kernel, chain)?),
+            Live::Foreign(foreign) => {
                 let mode = foreign.description.mode;
-                Some(Opened::Foreign(Program::from_fd(foreign.program)?, mode))
+                Opened::Foreign(Program::from_fd(foreign.program)?, mode)
             }
-        })
+        };
+        Ok(Some(OpenedOccupant { what, beside }))
+    }
+}
+
+impl Opened {
+    pub(crate) fn mode(&self) -> Mode {
+        match self {
+            Self::Chain(chain) => chain.mode,
+            Self::Foreign(_, mode) => *mode,
+        }
+    }
+
+    /// The program of an interface that has no chain, or one of which pins are lost: that counts as its dispatcher alone.
+    pub(crate) fn alone(&self) -> Option<u32> {
+        match self {
+            Self::Foreign(program, _) => program.id(),
+            Self::Chain(chain) if chain.members.is_none() => chain.dispatcher.id(),
+            Self::Chain(_) => None,
+        }
+    }
+
+    /// Whether a program is there by itself or in a chain.
+    pub(crate) fn has(&self, id: u32) -> bool {
+        match self {
+            Self::Chain(OpenedChain { members: Some(members), .. }) => {
+                members.iter().any(|member| member.id() == Some(id))
+            }
+            _ => self.alone() == Some(id),
+        }
     }
 }
 

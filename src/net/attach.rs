@@ -175,17 +175,30 @@ impl<'a> Attachment<'a> {
         self.query_for(Mode::Unspecified)
     }
 
+    /// What is attached now, and what is on the device beside a program on the host.
+    pub(crate) fn query_both(&self) -> Result<(Option<Attached>, Option<Attached>)> {
+        let ids = self.ids()?;
+        Ok(match (attached(ids), on_device(ids)) {
+            (None, device) => (device, None),
+            both => both,
+        })
+    }
+
+    fn ids(&self) -> Result<XdpIds> {
+        let index = Which::Index(self.interface.index());
+        let link = self.kernel.link_get(&mut self.interface.socket(), index);
+        let link: LinkInfo = link.map_err(|error| self.error("query", error, Mode::Unspecified))?;
+        Ok(link.xdp)
+    }
+
     /// What is attached now and in the way of an attach in `mode`: a program on the device is in that of no other
     /// but one for the device.
     pub(crate) fn query_for(&self, mode: Mode) -> Result<Option<Attached>> {
-        let link = self
-            .kernel
-            .link_get(&mut self.interface.socket(), Which::Index(self.interface.index()));
-        let link: LinkInfo = link.map_err(|error| self.error("query", error, Mode::Unspecified))?;
+        let ids = self.ids()?;
         Ok(match mode {
-            Mode::Hardware => on_device(link.xdp),
-            Mode::Unspecified => attached(link.xdp).or_else(|| on_device(link.xdp)),
-            _ => attached(link.xdp),
+            Mode::Hardware => on_device(ids),
+            Mode::Unspecified => attached(ids).or_else(|| on_device(ids)),
+            _ => attached(ids),
         })
     }
 

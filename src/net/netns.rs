@@ -46,7 +46,7 @@ pub struct NetnsId {
     pub cookie: Option<u64>,
     /// The id in the namespace's file handle: unique until reboot. `None` before kernel 6.18.
     pub handle: Option<u64>,
-    /// `/proc/sys/kernel/random/boot_id`, within which the two are unique.
+    /// `/proc/sys/kernel/random/boot_id`, within which the two are unique; empty where that is not shown.
     pub boot: String,
 }
 
@@ -64,7 +64,9 @@ impl NetnsId {
 impl Netns {
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self> {
-        Self::from_path("/proc/thread-self/ns/net")
+        let label = || "current".to_owned();
+        let file = Kernel::default().own_netns().during("open namespace", label())?;
+        Self::new(file, label())
     }
 
     /// A namespace that `ip netns add` made.
@@ -168,8 +170,12 @@ impl Netns {
             let kernel = Kernel::default();
             let cookie = self.enter(&kernel, || kernel.netns_cookie())?.during("identify", self)?;
             let handle = kernel.netns_handle(self.as_fd()).during("identify", self)?;
-            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-            let boot = boot.during("read", "the boot id")?.trim().to_owned();
+            let boot = match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+                Ok(boot) => boot.trim().to_owned(),
+                // Where that part of /proc is not shown: it only bears out what the numbers say.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+                Err(error) => return Err(error).during("read", "the boot id"),
+            };
             Ok(NetnsId { inode: self.0.inode, cookie, handle, boot })
         })
     }

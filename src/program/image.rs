@@ -303,6 +303,16 @@ pub(super) fn load_object(
     target: LoadTarget<'_>,
 ) -> Result<Loaded, ObjectError> {
     let failed = |source: io::Error| ObjectError { source, said: String::new() };
+    if object.program_fd(name).is_some() {
+        // Its owner in C has loaded it already, as what it says itself.
+        if matches!(target, LoadTarget::Slot { .. }) {
+            let source = io::Error::from_raw_os_error(libc::EINVAL);
+            let said = "its object was loaded before, and not for a slot of a dispatcher".into();
+            return Err(ObjectError { source, said });
+        }
+        let flags = object.programs().into_iter().find(|entry| entry.name == name);
+        return taken(kernel, object, name, flags.map_or(0, |entry| entry.flags)).map_err(failed);
+    }
     for Global { section, offset, value } in globals {
         object.patch_global(section, *offset, value).map_err(failed)?;
     }
@@ -313,18 +323,23 @@ pub(super) fn load_object(
         LoadTarget::Alone { flags, ifindex } => LoadAs::Xdp { flags, ifindex },
     };
     kernel.object_load(object, name, load_as)?;
+    taken(kernel, object, name, target.flags()).map_err(failed)
+}
+
+/// What is loaded, out of its object.
+fn taken(kernel: &Kernel, object: &Object, name: &str, flags: u32) -> io::Result<Loaded> {
     let own = |fd: Option<BorrowedFd<'_>>| {
         fd.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?.try_clone_to_owned()
     };
-    let program = own(object.program_fd(name)).map_err(failed)?;
+    let program = own(object.program_fd(name))?;
     let made = object.map_names().into_iter().filter_map(|name| {
         // One that is not to be made has no descriptor.
         let map = object.map_fd(&name)?.try_clone_to_owned();
         Some(map.map(|map| (name, map)))
     });
-    let maps = made.collect::<io::Result<_>>().map_err(failed)?;
-    let info = kernel.prog_info(program.as_fd()).map_err(failed)?;
-    Ok(Loaded { program, info, maps, flags: target.flags() })
+    let maps = made.collect::<io::Result<_>>()?;
+    let info = kernel.prog_info(program.as_fd())?;
+    Ok(Loaded { program, info, maps, flags })
 }
 
 fn make_map(

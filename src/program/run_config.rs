@@ -27,17 +27,16 @@ impl RunConfig {
         let Some((definition, ..)) = btf.variable(SECTION, &format!("_{function}")) else {
             return Ok(config);
         };
-        let members = btf.members(definition).ok_or("the run config is no structure")?;
+        let members = btf.members(definition).ok_or("it is no structure")?;
         for (name, member) in members {
-            let number = btf
-                .encoded_number(member)
-                .ok_or_else(|| format!("{name} in the run config is no number"))?;
+            let number =
+                btf.encoded_number(member).ok_or_else(|| format!("{name} is no number"))?;
             if name == "priority" {
                 config.priority = number;
             } else if let Some((_, action)) = ChainActions::NAMES.iter().find(|(n, _)| *n == name) {
                 config.actions.set(*action, number != 0);
             } else {
-                return Err(format!("unknown entry {name} in the run config"));
+                return Err(format!("unknown entry {name}"));
             }
         }
         Ok(config)

@@ -505,7 +505,7 @@ impl Opened {
         let corrupt = |what: String| ErrorKind::CorruptObject(what);
         let btf = object.btf().map(Btf::parse).transpose().map_err(corrupt).during(OPEN, label)?;
         let config = btf.as_ref().map(|btf| RunConfig::read(btf, &entry.name)).transpose();
-        let config = config.map_err(corrupt).during(OPEN, label)?.unwrap_or_default();
+        let config = config.map_err(ErrorKind::RunConfig).during(OPEN, label)?.unwrap_or_default();
         Ok(Self { entry, btf: btf.map(Arc::new), config, maps: object.map_names() })
     }
 

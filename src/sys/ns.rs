@@ -4,7 +4,7 @@ use super::Kernel;
 use super::proc::new_descriptor;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -82,6 +82,25 @@ impl Kernel {
         }))
     }
 
+    /// The network namespace of the calling thread: where there is no `/proc`, that of a socket, with `CAP_NET_ADMIN`.
+    pub(crate) fn own_netns(&self) -> io::Result<File> {
+        self.step("open")?;
+        match File::open("/proc/thread-self/ns/net") {
+            Err(absent) if absent.kind() == io::ErrorKind::NotFound => {
+                let socket = File::from(self.datagram_socket()?);
+                self.socket_netns(&socket)?.ok_or(absent)
+            }
+            other => other,
+        }
+    }
+
+    fn datagram_socket(&self) -> io::Result<OwnedFd> {
+        self.step("socket")?;
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        // SAFETY: socket(2) takes no pointer.
+        new_descriptor(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }.into())
+    }
+
     /// Runs `work` in the namespace `netns`. Where the calling thread is in another one, `work` runs on a
     /// thread of its own, so the caller's namespaces are never touched. The error is that of getting there.
     pub(crate) fn in_netns<T: Send>(
@@ -89,7 +108,7 @@ impl Kernel {
         netns: BorrowedFd<'_>,
         work: impl FnOnce() -> T + Send,
     ) -> io::Result<T> {
-        let here = File::open("/proc/thread-self/ns/net")?;
+        let here = self.own_netns()?;
         let there = File::from(netns.try_clone_to_owned()?);
         if self.file_id(&here)? == self.file_id(&there)? {
             return Ok(work());
@@ -133,10 +152,7 @@ impl Kernel {
 
     /// The cookie of the calling thread's namespace, unique until reboot; `None` before kernel 5.14.
     pub(crate) fn netns_cookie(&self) -> io::Result<Option<u64>> {
-        self.step("socket")?;
-        // SAFETY: socket(2) takes no pointer.
-        let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-        let socket = new_descriptor(fd.into())?;
+        let socket = self.datagram_socket()?;
         self.step("getsockopt")?;
         let mut cookie = 0_u64;
         let mut size: libc::socklen_t = 8;

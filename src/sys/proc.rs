@@ -3,7 +3,7 @@
 use super::Kernel;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// `KCMP_FILES`; include/uapi/linux/kcmp.h.
 const KCMP_FILES: libc::c_int = 2;
@@ -61,6 +61,16 @@ impl Kernel {
 
 /// Takes what a system call that makes a descriptor has returned.
 pub(super) fn new_descriptor(returned: libc::c_long) -> io::Result<OwnedFd> {
+    new_raw(returned).and_then(above_standard)
+}
+
+/// Elsewhere than the first three, which others close and open as they like.
+pub(super) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    // try_clone_to_owned() begins at 3.
+    if fd.as_raw_fd() > libc::STDERR_FILENO { Ok(fd) } else { fd.as_fd().try_clone_to_owned() }
+}
+
+fn new_raw(returned: libc::c_long) -> io::Result<OwnedFd> {
     match i32::try_from(returned) {
         // SAFETY: it is no error, so the kernel has just made this descriptor for us.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

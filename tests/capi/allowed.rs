@@ -60,6 +60,7 @@ pub(super) const ALLOWED: &[Allowed] = &[
     row("run", BOTH, "xdp_program__pin(program, NULL)", "crash", "-EINVAL, errno EINVAL", PIN_NULL),
     row("run", BOTH, "xdp_program__pin(program, PIN)", "crash", "0", PIN),
     row("run", BOTH, "xdp_program__test_run(program, &opts, flags)", "-ENOEXEC, errno ENOEXEC", "-EINVAL, errno EINVAL", NO_XDP),
+    row("skip", BOTH, "interface", "skb, alone, 0 programs, frags 0; main program \"drop_and_go_on\": priority 5, actions 0x4, frags 0, id, descriptor, no object, BTF, tag b11459a0e11ca14c; no hardware program", "skb, alone, 0 programs, frags 0; main program \"drop_and_go_on\": priority 5, actions 0x2, frags 0, id, descriptor, no object, BTF, tag b11459a0e11ca14c; no hardware program", RUN_CONFIG),
     row("skip", BOTH, "xdp_program__detach(program, UPLINK, XDP_MODE_UNSPEC, 0)", "-EBUSY, errno EBUSY", "0", UNSPEC),
     row("skip", BOTH, "interface", "skb, alone, 0 programs, frags 0; main program \"packet_counter\": priority 20, actions 0x4, frags 0, id, descriptor, no object, BTF, tag bf1ebd36c51e01ec; no hardware program", "ENOENT", UNSPEC),
     row("skip", BOTH, "xdp_multiprog__detach(multiprog)", "0", "there is none", UNSPEC),

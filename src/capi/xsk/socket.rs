@@ -1,7 +1,7 @@
 //! `struct xsk_socket`, and the program that gives it packets.
 
 use super::layout::{Mapped, RING_SIZE, Ring, SocketConfig, SocketOptions, or_default};
-use super::umem::{Books, QueueRings, Shared, xsk_umem};
+use super::umem::{Books, QueueRings, Shared, new_socket, xsk_umem};
 use crate::capi::entry::{
     Errno, INVALID, ask, at, close, copy_of, error_in, is_real, number, or_null,
 };
@@ -91,7 +91,7 @@ impl Wish<'_> {
         let umem = &self.umem.shared;
         let mut books = umem.books();
         let is_first = books.sockets == 0;
-        let own_fd = if is_first { None } else { Some(umem.kernel.xsk_socket()?) };
+        let own_fd = if is_first { None } else { Some(new_socket(&umem.kernel)?) };
         let fd = own_fd.as_ref().map_or_else(|| umem.fd.as_fd(), OwnedFd::as_fd);
         let place = (cookie(fd)?, interface.index(), queue);
         let rings = self.queue_rings(&mut books, fd, place)?;
@@ -243,7 +243,8 @@ fn join(interface: &Interface, config: &SocketConfig) -> Result<DefaultProgram, 
         _ => Mode::Native,
     };
     let multi_buffer = config.bind_flags & XDP_USE_SG != 0;
-    Ok(DefaultProgram::join(&settings::xdp()?, interface, &ProgramOptions { mode, multi_buffer })?)
+    let options = ProgramOptions { mode, multi_buffer };
+    Ok(DefaultProgram::join_in_any_mode(&settings::xdp()?, interface, options)?)
 }
 
 #[unsafe(no_mangle)]

@@ -91,6 +91,16 @@ impl Shared {
     }
 }
 
+/// A socket that programs which are started have too, as C libxdp's.
+pub(super) fn new_socket(kernel: &Kernel) -> Result<OwnedFd, Errno> {
+    let socket = kernel.xsk_socket()?;
+    // SAFETY: fcntl(2) is asked to change a flag of a descriptor of ours.
+    match unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, 0) } {
+        0 => Ok(socket),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}
+
 /// What a UMEM is to be.
 struct Wish {
     fd: c_int,
@@ -115,7 +125,7 @@ impl Wish {
             // SAFETY: the header says that it is handed over.
             unsafe { OwnedFd::from_raw_fd(self.fd) }
         } else {
-            kernel.xsk_socket()?
+            new_socket(&kernel)?
         };
         let registration = UmemRegistration {
             address: self.area.expose_provenance() as u64,

@@ -12,6 +12,7 @@ pub(crate) use program::{LoadError, ProgramInfo, ProgramSpec, RunSpec};
 
 use super::Kernel;
 use super::fs::c_path;
+use super::proc::above_standard;
 use attr::{BtfLoadAttr, IdAttr, InfoAttr, NAME_LENGTH, ObjectAttr};
 use libbpf_sys as bpf_sys;
 use std::fs::File;
@@ -45,7 +46,7 @@ unsafe fn bpf_fd<A>(command: bpf_sys::bpf_cmd, attr: &mut A) -> io::Result<Owned
     // SAFETY: the caller's promise is the same.
     let fd = unsafe { bpf(command, attr) }?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    above_standard(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {
@@ -128,7 +129,11 @@ impl Kernel {
     /// Whether the descriptor is of a BPF program. Asked of what was pinned by others: the query for one kind
     /// of object, answered about another, is nonsense.
     pub(crate) fn is_program(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
-        self.is_kind(object, "anon_inode:bpf-prog")
+        match self.is_kind(object, "anon_inode:bpf-prog") {
+            // Without /proc.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.has_program_info(object),
+            other => other,
+        }
     }
 
     /// Whether the descriptor is of a BPF map.

@@ -151,6 +151,18 @@ impl Kernel {
     /// Nothing is told of what was pinned by others, so the question has no pointers: whatever kind of object it is, the
     /// kernel writes no further than the structure. And it tells how long its own one is, by which the kinds differ.
     pub(crate) fn component_info(&self, object: BorrowedFd<'_>) -> io::Result<Option<ProgramInfo>> {
+        let info = self.plain_info(object)?;
+        let info = info.filter(|info| info.type_ == bpf_sys::BPF_PROG_TYPE_EXT);
+        Ok(info.map(|info| program_info(&info, Vec::new(), None)))
+    }
+
+    /// Whether the kernel's answer is that of a program.
+    pub(super) fn has_program_info(&self, object: BorrowedFd<'_>) -> io::Result<bool> {
+        Ok(self.plain_info(object)?.is_some())
+    }
+
+    /// What a question without pointers tells; `None` for what is no program.
+    fn plain_info(&self, object: BorrowedFd<'_>) -> io::Result<Option<bpf_sys::bpf_prog_info>> {
         self.step("BPF_OBJ_GET_INFO_BY_FD")?;
         let mut info = bpf_sys::bpf_prog_info::default();
         // SAFETY: with its pointers NULL, bpf_prog_info can be filled by the kernel for any kind of object.
@@ -160,10 +172,7 @@ impl Kernel {
             other => other?,
         };
         let is_program = size >= std::mem::offset_of!(bpf_sys::bpf_prog_info, run_time_ns);
-        if !is_program || info.type_ != bpf_sys::BPF_PROG_TYPE_EXT {
-            return Ok(None);
-        }
-        Ok(Some(program_info(&info, Vec::new(), None)))
+        Ok(is_program.then_some(info))
     }
 
     /// `BPF_PROG_TEST_RUN`

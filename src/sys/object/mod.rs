@@ -203,9 +203,12 @@ impl Object {
             self.raw_programs().filter(|&program| self.1 == Owner::Us || program == chosen)
         {
             // SAFETY: the program belongs to the open object.
-            check(unsafe {
+            let set = check(unsafe {
                 bpf_sys::bpf_program__set_autoload(program.as_ptr(), program == chosen)
-            })?;
+            });
+            // One that its caller has loaded, or tried to, without this program.
+            let spent = |_| io::Error::from_raw_os_error(libc::EBADF);
+            if self.1 == Owner::Us { set } else { set.map_err(spent) }?;
         }
         Ok(chosen)
     }
@@ -401,6 +404,11 @@ impl Kernel {
         listen(|| {
             self.step("bpf_object__load")?;
             let chosen = object.choose(name)?.as_ptr();
+            // SAFETY: the program belongs to the open object.
+            let flags = unsafe { bpf_sys::bpf_program__flags(chosen) };
+            let others =
+                flags & !(bpf_sys::BPF_F_XDP_HAS_FRAGS | bpf_sys::BPF_F_XDP_DEV_BOUND_ONLY);
+            let is_ours = object.1 == Owner::Us;
             let kind = match load_as {
                 LoadAs::Extension { .. } => bpf_sys::BPF_PROG_TYPE_EXT,
                 LoadAs::Xdp { .. } => bpf_sys::BPF_PROG_TYPE_XDP,
@@ -414,7 +422,7 @@ impl Kernel {
                 LoadAs::Extension { target, function } => {
                     let function = c_string(function)?;
                     // SAFETY: as above.
-                    check(unsafe { bpf_sys::bpf_program__set_flags(chosen, 0) })?;
+                    check(unsafe { bpf_sys::bpf_program__set_flags(chosen, others) })?;
                     // SAFETY: as above; target is open and function ends in NUL.
                     check(unsafe {
                         bpf_sys::bpf_program__set_attach_target(
@@ -426,7 +434,8 @@ impl Kernel {
                 }
                 LoadAs::Xdp { flags, ifindex } => {
                     // Its section would have libbpf add BPF_F_XDP_HAS_FRAGS again: another type and back drops that.
-                    for kind in [bpf_sys::BPF_PROG_TYPE_EXT, bpf_sys::BPF_PROG_TYPE_XDP] {
+                    let detour = [bpf_sys::BPF_PROG_TYPE_EXT, bpf_sys::BPF_PROG_TYPE_XDP];
+                    for kind in detour.into_iter().filter(|_| is_ours) {
                         // SAFETY: as above.
                         check(unsafe { bpf_sys::bpf_program__set_type(chosen, kind) })?;
                     }
@@ -435,9 +444,11 @@ impl Kernel {
                         bpf_sys::bpf_program__set_expected_attach_type(chosen, attach_type)
                     })?;
                     // SAFETY: as above.
-                    check(unsafe { bpf_sys::bpf_program__set_flags(chosen, flags) })?;
-                    // SAFETY: as above.
-                    unsafe { bpf_sys::bpf_program__set_ifindex(chosen, ifindex) };
+                    check(unsafe { bpf_sys::bpf_program__set_flags(chosen, others | flags) })?;
+                    if is_ours || ifindex != 0 {
+                        // SAFETY: as above.
+                        unsafe { bpf_sys::bpf_program__set_ifindex(chosen, ifindex) };
+                    }
                 }
             }
             // SAFETY: the object is open and has not been loaded: its owner loads it once.

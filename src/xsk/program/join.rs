@@ -25,6 +25,8 @@ pub(super) struct Joiner<'a> {
     xdp: &'a Xdp,
     interface: &'a Interface,
     options: ProgramOptions,
+    /// Whether one that is there may run in another mode.
+    pub(super) takes_any_mode: bool,
     template: Program,
     queues: u32,
     /// What was found, and what its count is to be.
@@ -47,6 +49,7 @@ impl<'a> Joiner<'a> {
             xdp,
             interface,
             options,
+            takes_any_mode: false,
             template,
             queues: QueueCounts::of(interface)?.limit(),
             found: None,
@@ -111,7 +114,7 @@ impl<'a> Joiner<'a> {
         program: &mut Program,
     ) -> Result<Decision> {
         let attached = view.mode.unwrap_or_default();
-        if ![attached, Mode::Unspecified].contains(&self.options.mode) {
+        if !self.takes_any_mode && ![attached, Mode::Unspecified].contains(&self.options.mode) {
             let (attached, asked) = (attached.name(), self.options.mode.name());
             let kind = ErrorKind::ModeConflict { attached, asked };
             return Err(Error::new(JOIN, self.interface, kind));

@@ -88,9 +88,29 @@ impl DefaultProgram {
     /// [`ErrorKind::DefaultProgramVersion`] for one of a later version of the protocol; [`ErrorKind::NoBpffs`].
     #[doc(alias = "xsk_setup_xdp_prog")]
     pub fn join(xdp: &Xdp, interface: &Interface, options: &ProgramOptions) -> Result<Self> {
-        let mut joiner = Joiner::new(xdp, interface, *options)?;
+        Self::join_by(Joiner::new(xdp, interface, *options)?, xdp, interface, options.mode)
+    }
+
+    /// The same, but one that is there is joined in whatever mode it runs, as C libxdp does.
+    #[cfg(feature = "capi")]
+    pub(crate) fn join_in_any_mode(
+        xdp: &Xdp,
+        interface: &Interface,
+        options: ProgramOptions,
+    ) -> Result<Self> {
+        let mut joiner = Joiner::new(xdp, interface, options)?;
+        joiner.takes_any_mode = true;
+        Self::join_by(joiner, xdp, interface, options.mode)
+    }
+
+    fn join_by(
+        mut joiner: Joiner<'_>,
+        xdp: &Xdp,
+        interface: &Interface,
+        mode: Mode,
+    ) -> Result<Self> {
         let mut program = joiner.fresh();
-        if let Err(error) = xdp.host(interface, Some(&mut program), options.mode, &mut joiner) {
+        if let Err(error) = xdp.host(interface, Some(&mut program), mode, &mut joiner) {
             joiner.undo();
             return Err(error);
         }

@@ -4,6 +4,9 @@
  */
 #include "say.h"
 #include <linux/if_link.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #define COUNTER "bpf/prebuilt/packet_counter.o"
 #define FILTER "bpf/prebuilt/udp_filter.o"
@@ -242,11 +245,114 @@ static void several_alone(void)
 	say_interface(UPLINK);
 }
 
+/* With programs that can all be loaded, which the sections alone do not say. */
+static struct bpf_object *open_two(void)
+{
+	struct bpf_object *object = bpf_object__open_file(TWO, NULL);
+	struct bpf_program *program;
+
+	bpf_object__for_each_program(program, object)
+		bpf_program__set_type(program, BPF_PROG_TYPE_XDP);
+	return object;
+}
+
+/* Objects that have been loaded, by the caller or for another program of theirs. */
+static void loaded(void)
+{
+	struct bpf_object *object = open_two();
+	struct xdp_program *program, *other;
+
+	say_part("an object that the caller has loaded");
+	program = POINTER(xdp_program__from_bpf_obj(object, NULL));
+	INT(bpf_object__load(object));
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_SKB, 0));
+	say_program("program", program);
+	say_interface(UPLINK);
+	INT(xdp_program__detach(program, UPLINK, XDP_MODE_SKB, 0));
+	xdp_program__close(program);
+	bpf_object__close(object);
+	say_part("that another program has");
+	object = open_two();
+	program = POINTER(xdp_program__from_bpf_obj(object, NULL));
+	other = POINTER(xdp_program__from_bpf_obj(object, NULL));
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_SKB, 0));
+	INT(xdp_program__attach(other, SECOND, XDP_MODE_SKB, 0));
+	say_interface(SECOND);
+	take_all_off(SECOND);
+	take_all_off(UPLINK);
+	xdp_program__close(program);
+	xdp_program__close(other);
+	bpf_object__close(object);
+	say_part("that cannot be loaded");
+	object = bpf_object__open_file(TWO, NULL);
+	program = POINTER(xdp_program__from_bpf_obj(object, NULL));
+	BOOL(bpf_object__load(object) < 0);
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_SKB, 0));
+	xdp_program__close(program);
+	bpf_object__close(object);
+}
+
+static void set_mtu(int mtu)
+{
+	struct ifreq request = { .ifr_name = "uplink", .ifr_mtu = mtu };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	INT(ioctl(fd, SIOCSIFMTU, &request));
+	close(fd);
+}
+
+/* Where the MTU asks for programs that read packets of several fragments. */
+static void fragments(void)
+{
+	struct xdp_program *program = open_file(FRAGS), *other = open_file(COUNTER);
+
+	say_part("fragments");
+	set_mtu(9000);
+	INT(xdp_program__attach(other, UPLINK, XDP_MODE_NATIVE, 0));
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_NATIVE, 0));
+	say_interface(UPLINK);
+	take_all_off(UPLINK);
+	set_mtu(1500);
+	xdp_program__close(program);
+	xdp_program__close(other);
+}
+
+/* A thread that is cancelled while it is in the library, or not: it ends, and nothing else does. */
+static void *look(void *nothing)
+{
+	(void)nothing;
+	for (;;) {
+		xdp_multiprog__close(xdp_multiprog__get_from_ifindex(UPLINK));
+		pthread_testcancel();
+	}
+	return NULL;
+}
+
+static void cancelled(void)
+{
+	void *result;
+	pthread_t thread;
+	int i, count = 0;
+
+	for (i = 0; i < 50; i++) {
+		if (pthread_create(&thread, NULL, look, NULL))
+			exit(6);
+		usleep(1000 + i * 37);
+		pthread_cancel(thread);
+		pthread_join(thread, &result);
+		count += result == PTHREAD_CANCELED;
+	}
+	NUMBER(count);
+	say_interface(UPLINK);
+}
+
 static void skip(void)
 {
 	struct xdp_program *program, *second;
 
 	setenv("LIBXDP_SKIP_DISPATCHER", "1", 1);
+	loaded();
+	fragments();
 	one(XDP_MODE_NATIVE, XDP_MODE_SKB);
 	one(XDP_MODE_SKB, XDP_MODE_NATIVE);
 	say_part("with no name");
@@ -475,6 +581,47 @@ static void objects(void)
 	xdp_program__close(program);
 }
 
+/* An object that its caller has loaded is in no slot. */
+static void loaded_for_no_slot(void)
+{
+	struct bpf_object *object = open_two();
+	struct xdp_program *program;
+
+	say_part("an object that the caller has loaded");
+	program = POINTER(xdp_program__from_bpf_obj(object, NULL));
+	INT(bpf_object__load(object));
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_SKB, 0));
+	say_interface(UPLINK);
+	take_all_off(UPLINK);
+	xdp_program__close(program);
+	bpf_object__close(object);
+}
+
+/* A chain one of whose pins somebody has removed. */
+static void damaged(void)
+{
+	struct xdp_program *program = open_file(COUNTER), *pass = open_file(PASS), *dispatcher;
+
+	say_part("a lost pin");
+	INT(xdp_program__attach(program, UPLINK, XDP_MODE_SKB, 0));
+	INT(xdp_program__attach(pass, UPLINK, XDP_MODE_SKB, 0));
+	INT(system("rm /sys/fs/bpf/xdp/dispatch-10-*/prog1-prog"));
+	say_interface(UPLINK);
+	MODE(xdp_program__is_attached(program, UPLINK));
+	MODE(xdp_program__is_attached(pass, UPLINK));
+	INT(xdp_program__detach(program, UPLINK, XDP_MODE_SKB, 0));
+	multiprog = POINTER(xdp_multiprog__get_from_ifindex(UPLINK));
+	dispatcher = POINTER(xdp_program__clone(xdp_multiprog__main_prog(multiprog), 0));
+	xdp_multiprog__close(multiprog);
+	MODE(xdp_program__is_attached(dispatcher, UPLINK));
+	INT(xdp_program__detach(dispatcher, UPLINK, XDP_MODE_SKB, 0));
+	say_interface(UPLINK);
+	take_all_off(UPLINK);
+	xdp_program__close(program);
+	xdp_program__close(pass);
+	xdp_program__close(dispatcher);
+}
+
 /* The same program twice. */
 static void twice(void)
 {
@@ -577,6 +724,8 @@ static void chains(void)
 	full();
 	component();
 	objects();
+	loaded_for_no_slot();
+	damaged();
 	twice();
 	foreign();
 	refused();
@@ -636,7 +785,7 @@ static void off(void)
 
 static const struct scenario scenarios[] = {
 	{ "alone", alone }, { "several_alone", several_alone }, { "skip", skip },
-	{ "chains", chains }, { "frags", frags }, { "bound", bound },
+	{ "chains", chains }, { "frags", frags }, { "bound", bound }, { "cancelled", cancelled },
 	{ "start", start }, { "list", list }, { "add", add }, { "take", take }, { "clean", clean }, { "off", off },
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause */
 /* Where programs come from and what they are. Run by tests/capi.rs in the root of the checkout. */
 #include "say.h"
+#include <fcntl.h>
 
 #define COUNTER "bpf/prebuilt/packet_counter.o"
 #define TWO "tests/bpf/prebuilt/two_programs.o"
@@ -43,6 +44,7 @@ static void open_all(void)
 	OPEN(xdp_program__open_file("tests/bpf/prebuilt/socket_filter.o", NULL, NULL));
 	OPEN(xdp_program__open_file("tests/bpf/prebuilt/dispatcher_v1.o", NULL, NULL));
 	OPEN(xdp_program__open_file("tests/bpf/prebuilt/pinned_map.o", NULL, NULL));
+	OPEN(xdp_program__open_file("tests/bpf/prebuilt/odd_config.o", NULL, NULL));
 	OPEN(xdp_program__open_file("bpf/prebuilt/xdp_dispatcher.o", NULL, NULL));
 	OPEN(xdp_program__open_file("nowhere.o", NULL, NULL));
 	OPEN(xdp_program__open_file("Makefile", NULL, NULL));
@@ -105,10 +107,22 @@ static int load_all(struct bpf_object *object)
 	return bpf_object__load(object);
 }
 
+/* Runs `program` on a packet of `length`. */
+static void run_once(__u32 length, unsigned int flags)
+{
+	unsigned char packet[2048] = {}, out[2048] = {};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = length, .data_out = out,
+		    .data_size_out = sizeof(out), .repeat = 1);
+
+	INT(xdp_program__test_run(program, &opts, flags));
+	printf("it returned %u, %u bytes\n", opts.retval, opts.data_size_out);
+}
+
 static void object(void)
 {
 	struct bpf_object *object = bpf_object__open_file(TWO, NULL), *loaded;
-	struct xdp_program *other;
+	LIBBPF_OPTS(bpf_test_run_opts, nothing);
+	struct xdp_program *other, *clone;
 
 	OPEN(xdp_program__from_bpf_obj(object, NULL));
 	OPEN(xdp_program__from_bpf_obj(object, "xdp"));
@@ -140,8 +154,38 @@ static void object(void)
 	INT(xdp_program__set_run_prio(other, 3));
 	INT(xdp_program__set_xdp_frags_support(other, true));
 	INT(xdp_program__pin(other, PIN));
+	INT(xdp_program__test_run(program, &nothing, 0));
+	run_once(64, 0);
+	say_program("program", program);
 	VOID(xdp_program__close(program));
+	program = other;
+	run_once(64, 0);
+	say_program("other", other);
 	VOID(xdp_program__close(other));
+	bpf_object__close(loaded);
+	say_part("a sibling is loaded first, and a clone");
+	loaded = bpf_object__open_file(TWO, NULL);
+	program = POINTER(xdp_program__from_bpf_obj(loaded, NULL));
+	other = POINTER(xdp_program__from_bpf_obj(loaded, "xdp/other"));
+	clone = POINTER(xdp_program__clone(program, 0));
+	run_once(64, 0);
+	xdp_program__close(program);
+	program = other;
+	run_once(64, 0);
+	say_program("other", other);
+	xdp_program__close(other);
+	program = clone;
+	run_once(64, 0);
+	say_program("clone", clone);
+	xdp_program__close(clone);
+	bpf_object__close(loaded);
+	say_part("flags of the caller's");
+	loaded = bpf_object__open_file(COUNTER, NULL);
+	INT(bpf_program__set_flags(bpf_object__next_program(loaded, NULL), BPF_F_STRICT_ALIGNMENT));
+	program = POINTER(xdp_program__from_bpf_obj(loaded, NULL));
+	run_once(64, 0);
+	NUMBER(bpf_program__flags(bpf_object__next_program(loaded, NULL)));
+	xdp_program__close(program);
 	bpf_object__close(loaded);
 }
 
@@ -192,6 +236,12 @@ static void kernel(void)
 	OPEN(xdp_program__from_pin(NULL));
 	unlink(PIN);
 	unlink(PIN "-map");
+	say_part("in the place of stdin");
+	close(0);
+	program = xdp_program__from_id(id);
+	BOOL(xdp_program__fd(program) > 2);
+	xdp_program__close(program);
+	open("/dev/null", O_RDONLY);
 	say_part("one program, three times");
 	program = xdp_program__from_fd(fd);
 	BOOL(xdp_program__id(program) == id);
@@ -418,16 +468,6 @@ static void clone(void)
 	xdp_program__close(copy);
 }
 
-/* Runs `program` on a packet of `length`. */
-static void run_once(__u32 length, unsigned int flags)
-{
-	unsigned char packet[2048] = {}, out[2048] = {};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = length, .data_out = out,
-		    .data_size_out = sizeof(out), .repeat = 1);
-
-	INT(xdp_program__test_run(program, &opts, flags));
-	printf("it returned %u, %u bytes\n", opts.retval, opts.data_size_out);
-}
 
 static void run(void)
 {

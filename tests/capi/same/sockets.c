@@ -240,6 +240,7 @@ static void sockets(void)
 	RING(comp);
 	FD(xsk_socket__fd(sock));
 	BOOL(xsk_socket__fd(sock) == xsk_umem__fd(umem));
+	INT(fcntl(xsk_socket__fd(sock), F_GETFD));
 	INT(xsk_umem__delete(umem));
 	DELETE();
 	say_part("RX alone");
@@ -439,6 +440,14 @@ static void default_program(void)
 	INT(xsk_setup_xdp_prog(0, &map));
 	INT(xsk_setup_xdp_prog(-1, &map));
 	INT(xsk_setup_xdp_prog(12345, &map));
+	say_part("it runs in another mode than the one asked for");
+	make();
+	BIND(xsk_socket__create(&sock, "second", 0, umem, &rx, &tx, &program));
+	INT(xsk_setup_xdp_prog(SECOND, &map));
+	DELETE();
+	make();
+	BIND(xsk_socket__create(&sock, "second", 0, umem, &rx, &tx, &config));
+	DELETE();
 }
 
 /* Something else is there. */
