@@ -205,7 +205,7 @@ struct Allowed {
 /// A tag is a hash, of which kernels have more than one: that there is one.
 fn without_tags(text: &str) -> String {
     let is_tag = |word: &str| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let words = text.split(' ').map(|word| if is_tag(word) { "…" } else { word });
+    let words = text.split([' ', ';']).map(|word| if is_tag(word) { "…" } else { word });
     words.collect::<Vec<_>>().join(" ")
 }
 

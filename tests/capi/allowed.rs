@@ -35,6 +35,7 @@ const TWICE_OFF: &str = "a program named twice counts twice";
 const HOLE: &str = "leaves a hole in the new list";
 const LOADED: &str = "where the mode is another one, the program is loaded all the same";
 const NO_FRAGS: &str = "the default program does not take packets of several fragments";
+const LOST_PIN: &str = "the count is of those that were read before the lost one";
 const FAILED_LOAD: &str = "after a failed load the same program cannot be attached again";
 
 const fn row(
@@ -128,6 +129,7 @@ pub(super) const ALLOWED: &[Allowed] = &[
     row("garbage", BOTH, "xdp_multiprog__xdp_frags_support(ERROR)", "crash", "false", MULTIPROG_NULL),
     row("chains", BOTH, "drop", "program \"xdp_drop\": priority 50, actions 0x4, frags 0, id, descriptor, object, BTF, tag 57cd311f2e27366b", "program \"xdp_drop\": priority 50, actions 0x4, frags 0, no id, no descriptor, object, BTF, tag none", LOADED),
     row("chains", BOTH, "interface", "ENOENT", "native, chain, 1 programs, frags 0; \"xdp_dispatcher\"; no hardware program; member \"xdp_pass\": priority 50, actions 0x4, frags 0, id, descriptor, no object, BTF, tag 3b185187f1855c4c", TWICE_OFF),
+    row("chains", BOTH, "interface", "skb, alone, 1 programs, frags 0; main program \"xdp_dispatcher\": priority 50, actions 0x4, frags 0, id, descriptor, no object, BTF, tag 90f686eb86991928; no hardware program", "skb, alone, 0 programs, frags 0; main program \"xdp_dispatcher\": priority 50, actions 0x4, frags 0, id, descriptor, no object, BTF, tag 715a88e2e911f0ed; no hardware program", LOST_PIN),
     row("chains", BOTH, "xdp_multiprog__detach(multiprog)", "there is none", "0", TWICE_OFF),
     row("chains", BOTH, "xdp_program__attach_multi(&pass, 1, UPLINK, XDP_MODE_NATIVE, 0)", "0", "-EEXIST, errno EEXIST", TWICE),
     row("chains", BOTH, "xdp_program__detach(pass, UPLINK, XDP_MODE_NATIVE, 0)", "crash", "0", HOLE),
