@@ -126,7 +126,7 @@ fn detach(
             _ => return Err(INVALID),
         }
         if let Opened::Chain(_) = &occupant.what {
-            xdp.detach_all(interface)?;
+            xdp.detach_dispatcher(interface, alone)?;
             return Ok(());
         }
     }

@@ -4,7 +4,7 @@ use super::entry::{Errno, INVALID, ask, at, close, looked_up, number, pointer, s
 use super::program::xdp_program;
 use super::settings;
 use crate::dispatcher::{Opened, OpenedChain};
-use crate::{Mode, Occupant, Program};
+use crate::{Error, ErrorKind, Mode, Program};
 use std::ffi::{c_int, c_uint};
 use std::ptr::null_mut;
 
@@ -15,11 +15,20 @@ pub struct xdp_multiprog {
     hardware: *mut xdp_program,
     /// Those of the chain, in order, each of which points to the next.
     members: Vec<*mut xdp_program>,
-    is_legacy: bool,
+    kind: Kind,
     mode: c_uint,
     has_frags: bool,
     is_bound: bool,
     index: c_int,
+}
+
+/// What the main program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Alone,
+    /// A dispatcher some of whose pins are lost.
+    Damaged,
+    Chain,
 }
 
 /// `enum xdp_attach_mode`
@@ -43,7 +52,7 @@ impl xdp_multiprog {
             main: null_mut(),
             hardware: null_mut(),
             members: Vec::new(),
-            is_legacy: true,
+            kind: Kind::Alone,
             mode: 0,
             has_frags: false,
             is_bound: false,
@@ -65,6 +74,7 @@ impl xdp_multiprog {
     }
 
     fn take(&mut self, chain: OpenedChain) -> Result<(), Errno> {
+        self.kind = Kind::Damaged;
         let id = chain.dispatcher.id().unwrap_or_default();
         self.main = boxed(chain.dispatcher)?;
         self.mode = mode_of(chain.mode);
@@ -72,7 +82,7 @@ impl xdp_multiprog {
             log::warn!("the pins of dispatcher {id} are lost, of all or of some of its programs");
             return Ok(());
         };
-        self.is_legacy = false;
+        self.kind = Kind::Chain;
         (self.has_frags, self.is_bound) = (chain.has_frags, chain.is_device_bound);
         for program in members {
             let program = boxed(program)?;
@@ -124,12 +134,18 @@ pub unsafe extern "C" fn xdp_multiprog__detach(multiprog: *mut xdp_multiprog) ->
             xdp.edit(&interface).mode(Mode::Hardware).remove(id).commit()?;
         }
         let Some(id) = id(main) else { return Ok(()) };
-        match xdp.inspect(&interface)? {
-            Occupant::Chain(chain) if chain.dispatcher == id => xdp.detach_all(&interface)?,
-            Occupant::Foreign(program) if program.id == id => xdp.detach(&interface, id)?,
+        let again = |error: Error| match error.kind() {
             // Somebody else was faster.
-            _ => return Err(Errno(libc::EAGAIN)),
+            ErrorKind::NotAttached
+            | ErrorKind::NotInChain { .. }
+            | ErrorKind::ForeignProgram(_) => Errno(libc::EAGAIN),
+            _ => error.into(),
         };
+        match own.kind {
+            Kind::Alone => xdp.detach(&interface, id),
+            Kind::Damaged | Kind::Chain => xdp.detach_dispatcher(&interface, id),
+        }
+        .map_err(again)?;
         Ok(())
     })
 }
@@ -141,7 +157,7 @@ pub unsafe extern "C" fn xdp_multiprog__next_prog(
 ) -> *mut xdp_program {
     looked_up(|| {
         // SAFETY: the header asks for a multiprog.
-        let own = unsafe { at(multiprog) }.filter(|own| !own.is_legacy)?;
+        let own = unsafe { at(multiprog) }.filter(|own| own.kind == Kind::Chain)?;
         // SAFETY: and for a program of it.
         Some(match unsafe { at(program) } {
             Some(program) => program.next,
@@ -175,7 +191,7 @@ pub unsafe extern "C" fn xdp_multiprog__attach_mode(multiprog: *const xdp_multip
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xdp_multiprog__is_legacy(multiprog: *const xdp_multiprog) -> bool {
     // SAFETY: the header asks for a multiprog.
-    unsafe { ask(multiprog, false, |own| own.is_legacy) }
+    unsafe { ask(multiprog, false, |own| own.kind != Kind::Chain) }
 }
 
 #[unsafe(no_mangle)]

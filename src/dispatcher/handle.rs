@@ -243,6 +243,13 @@ impl Xdp {
         self.change(interface, request, &Way::Chain)
     }
 
+    /// The same, of this dispatcher and no other.
+    #[cfg(feature = "capi")]
+    pub(crate) fn detach_dispatcher(&self, interface: &Interface, id: u32) -> Result<Outcome> {
+        let request = Request { steps: None, only: Some(id), ..self.request() };
+        self.change(interface, request, &Way::Chain)
+    }
+
     /// Begins a change of any number of steps to what is on an interface: all of them or none, in one swap.
     ///
     /// ```no_run
@@ -445,6 +452,7 @@ impl Xdp {
             replaces: None,
             required: Vec::new(),
             mends: None,
+            only: None,
         }
     }
 

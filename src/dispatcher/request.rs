@@ -37,6 +37,8 @@ pub(super) struct Request<'p> {
     pub(super) required: Vec<ChainFeature>,
     /// The dispatcher that is mended: what of it has died goes, and the chain with it if that is all.
     pub(super) mends: Option<u32>,
+    /// The dispatcher that is meant, and no other.
+    pub(super) only: Option<u32>,
 }
 
 /// That nothing is lost that must not be.
@@ -48,6 +50,11 @@ pub(super) fn check_kept(required: &[ChainFeature], lost: &[Downgrade]) -> Resul
 impl Request<'_> {
     pub(super) fn steps(&self) -> &[Step] {
         self.steps.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it is for another dispatcher than this.
+    pub(super) fn means_another(&self, dispatcher: u32) -> bool {
+        self.mends.or(self.only).is_some_and(|meant| meant != dispatcher)
     }
 
     /// Whether it can start a chain.

@@ -95,7 +95,7 @@ impl<'a> Transaction<'a> {
                     return refused(ErrorKind::ForeignProgram(program));
                 }
             }
-            Present::Chain(chain) if request.mends.is_some_and(|id| id != chain.dispatcher.id) => {
+            Present::Chain(chain) if request.means_another(chain.dispatcher.id) => {
                 return refused(ErrorKind::NotAttached);
             }
             Present::Chain(chain) if request.steps.is_none() => {
