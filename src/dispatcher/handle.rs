@@ -1,5 +1,6 @@
 //! The entry to the library: where pins go, and the operations on an interface.
 
+use super::change::Edit;
 use super::config::ProtocolVersion;
 use super::edit::Step;
 use super::features;
@@ -7,14 +8,13 @@ use super::guest::Guest;
 use super::inspect::{self, Live, Occupant};
 use super::load::{self, Dispatcher, Loader};
 use super::outcome::{Outcome, Policy};
-use super::plan::ChainFeature;
 use super::request::{Request, Way};
 use super::transaction::Transaction;
 use super::types::Function;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::net::{AttachBy, Attached, Attachment, Interface, Mode};
 use crate::pins::{self, Location, Patience, PinLayout, Store, layout_from_environment};
-use crate::program::{ChainActions, LoadTarget, Program, TestRun, TestRunOutcome};
+use crate::program::{LoadTarget, Program, TestRun, TestRunOutcome};
 use crate::sys::Kernel;
 use libbpf_sys::BPF_PROG_TYPE_EXT;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -243,13 +243,6 @@ impl Xdp {
         self.change(interface, request, &Way::Chain)
     }
 
-    /// The same, of this dispatcher and no other.
-    #[cfg(feature = "capi")]
-    pub(crate) fn detach_dispatcher(&self, interface: &Interface, id: u32) -> Result<Outcome> {
-        let request = Request { steps: None, only: Some(id), ..self.request() };
-        self.change(interface, request, &Way::Chain)
-    }
-
     /// Begins a change of any number of steps to what is on an interface: all of them or none, in one swap.
     ///
     /// ```no_run
@@ -442,7 +435,7 @@ impl Xdp {
         Ok(self.location.existing(&self.kernel)?.map(|root| self.store_at(root)))
     }
 
-    fn request<'p>(&self) -> Request<'p> {
+    pub(super) fn request<'p>(&self) -> Request<'p> {
         Request {
             programs: Vec::new(),
             steps: Some(Vec::new()),
@@ -456,7 +449,12 @@ impl Xdp {
         }
     }
 
-    fn change(&self, interface: &Interface, request: Request<'_>, way: &Way) -> Result<Outcome> {
+    pub(super) fn change(
+        &self,
+        interface: &Interface,
+        request: Request<'_>,
+        way: &Way,
+    ) -> Result<Outcome> {
         // Only chains have pins; and what is no chain can be taken off without a bpf file system.
         let store = match way {
             Way::Single { .. } => None,
@@ -470,7 +468,7 @@ impl Xdp {
     }
 
     /// What a policy comes to, for these programs on this kernel.
-    fn way(&self, policy: Policy, request: &Request<'_>) -> Result<Way> {
+    pub(super) fn way(&self, policy: Policy, request: &Request<'_>) -> Result<Way> {
         let single = |why: &str| Ok(Way::Single { why: why.into() });
         let is_on_device = request.mode == Mode::Hardware;
         match policy {
@@ -508,113 +506,4 @@ fn not_device_bound(operation: &'static str, program: &Program) -> Result<()> {
     let source = std::io::Error::from_raw_os_error(libc::EINVAL);
     let message = "it is to be bound to a device: attach it first".into();
     Err(Error::new(operation, program.name(), ErrorKind::Os { source, message }))
-}
-
-/// A change to what is on an interface, being put together; [`commit`](Edit::commit) does it.
-///
-/// Its steps follow one another: what an earlier one has taken out, a later one cannot change. Programs of the chain go by
-/// their ids ([`Chain::members`](crate::Chain::members), [`Program::id`]).
-#[derive(Debug)]
-#[must_use = "nothing changes before commit()"]
-pub struct Edit<'x, 'p> {
-    xdp: &'x Xdp,
-    interface: &'x Interface,
-    request: Request<'p>,
-    policy: Policy,
-}
-
-impl<'p> Edit<'_, 'p> {
-    fn step(mut self, step: Step) -> Self {
-        self.request.steps.get_or_insert_default().push(step);
-        self
-    }
-
-    fn coming(&mut self, program: &'p mut Program) -> usize {
-        self.request.programs.push(program);
-        self.request.programs.len() - 1
-    }
-
-    /// Adds a program, with its own priority and actions.
-    pub fn insert(mut self, program: &'p mut Program) -> Self {
-        let index = self.coming(program);
-        self.step(Step::Insert(index))
-    }
-
-    /// Takes a program out.
-    pub fn remove(self, program: u32) -> Self {
-        self.step(Step::Remove(program))
-    }
-
-    /// Puts a program in the place of another one, with that one's priority and actions.
-    pub fn replace(mut self, program: u32, by: &'p mut Program) -> Self {
-        let index = self.coming(by);
-        self.step(Step::Replace(program, index))
-    }
-
-    /// Changes the run priority of a program.
-    pub fn set_priority(self, program: u32, priority: u32) -> Self {
-        self.step(Step::SetPriority(program, priority))
-    }
-
-    /// Changes the actions after which the chain goes on behind a program.
-    pub fn set_chain_actions(self, program: u32, actions: ChainActions) -> Self {
-        self.step(Step::SetActions(program, actions))
-    }
-
-    /// Where a fresh chain, or a program without one, is to run. For a chain that is there, the mode that it must have.
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.request.mode = mode;
-        self
-    }
-
-    /// With or without a dispatcher, in place of what the [`Xdp`] says.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// How a fresh chain, or a program without one, is held, in place of what the [`Xdp`] says.
-    pub fn attach_by(mut self, by: AttachBy) -> Self {
-        self.request.attach_by = by;
-        self
-    }
-
-    /// Makes the loss of a feature an error, [`ErrorKind::Downgraded`], by which nothing changes; otherwise
-    /// [`Outcome::downgrades`] tells of it.
-    pub fn require(mut self, feature: ChainFeature) -> Self {
-        self.request.required.push(feature);
-        self
-    }
-
-    /// Lets the change replace a program that is part of no chain, if it has this id and is attached by netlink. What
-    /// takes its place is attached by netlink too. Without this, or with another program there, the change fails with
-    /// [`ErrorKind::ForeignProgram`].
-    pub fn replace_foreign(mut self, program: u32) -> Self {
-        self.request.replaces = Some(program);
-        self
-    }
-
-    /// Does all steps in one swap, or none.
-    ///
-    /// Steps that change nothing leave the chain as it is, and succeed. If no program is left, the chain is taken off.
-    ///
-    /// # Errors
-    /// As [`Xdp::attach`], [`ErrorKind::NotInChain`] for a program that is not there, and `EINVAL` without any step.
-    pub fn commit(self) -> Result<Outcome> {
-        let invalid = |errno, message: &str| {
-            let source = std::io::Error::from_raw_os_error(errno);
-            Error::new("change", self.interface, ErrorKind::Os { source, message: message.into() })
-        };
-        if self.request.steps().is_empty() {
-            return Err(invalid(libc::EINVAL, "nothing was asked for"));
-        }
-        let way = self.xdp.way(self.policy, &self.request)?;
-        if way == Way::Chain && self.request.mode == Mode::Hardware && self.request.inserts() {
-            let source = std::io::Error::from_raw_os_error(libc::EOPNOTSUPP);
-            let message = "a device runs no dispatcher; attach one program alone".into();
-            let kind = ErrorKind::ModeUnsupported { mode: "hardware", source, message };
-            return Err(Error::new("attach to", self.interface, kind));
-        }
-        self.xdp.change(self.interface, self.request, &way)
-    }
 }

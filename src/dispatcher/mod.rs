@@ -7,6 +7,7 @@
 
 mod alone;
 mod build;
+mod change;
 pub(crate) mod code;
 mod config;
 mod edit;
@@ -27,12 +28,13 @@ pub(crate) mod slots;
 mod transaction;
 mod types;
 
+pub use change::Edit;
 #[cfg(fuzzing)]
 pub(crate) use config::fuzz as fuzz_config;
 pub use config::{MAX_PROGRAMS, ProtocolVersion};
 pub use features::{Features, Support};
 pub(crate) use guest::{Decision, Guest, Running, View};
-pub use handle::{Builder, Edit, Xdp};
+pub use handle::{Builder, Xdp};
 pub use inspect::{Chain, Component, ForeignProgram, Member, Occupant};
 #[cfg(feature = "capi")]
 pub(crate) use opened::{Opened, OpenedChain};

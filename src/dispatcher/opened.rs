@@ -1,9 +1,9 @@
-#![forbid(unsafe_code)]
-
 //! What is on an interface with its programs opened, as programs in C have it.
 
 use super::handle::Xdp;
 use super::inspect::{Live, LiveChain, LiveMember, LiveProgram};
+use super::outcome::Outcome;
+use super::request::{Request, Way};
 use crate::error::{Context, Result};
 use crate::net::{Attachment, Interface, Mode};
 use crate::program::Program;
@@ -48,6 +48,12 @@ impl Xdp {
             }
         };
         Ok(Some(OpenedOccupant { what, beside }))
+    }
+
+    /// As [`Xdp::detach_all`], of this dispatcher and no other.
+    pub(crate) fn detach_dispatcher(&self, interface: &Interface, id: u32) -> Result<Outcome> {
+        let request = Request { steps: None, only: Some(id), ..self.request() };
+        self.change(interface, request, &Way::Chain)
     }
 }
 

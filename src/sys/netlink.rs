@@ -7,6 +7,7 @@ pub(super) mod wire;
 
 use super::Kernel;
 use socket::Socket;
+use std::ffi::c_char;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use wire::{
@@ -115,7 +116,7 @@ impl Kernel {
         };
         // SAFETY: SIOCGIFNAME takes an ifreq, and writes the name into it.
         match unsafe { libc::ioctl(socket.0.raw(), libc::SIOCGIFNAME, &raw mut request) } {
-            0 => Ok(string(&request.ifr_name.map(i8::cast_unsigned))),
+            0 => Ok(string(request.ifr_name.map(c_char::to_ne_bytes).as_flattened())),
             _ => Err(io::Error::last_os_error()),
         }
     }

@@ -61,19 +61,15 @@ impl Kernel {
 
 /// Takes what a system call that makes a descriptor has returned.
 pub(super) fn new_descriptor(returned: libc::c_long) -> io::Result<OwnedFd> {
-    new_raw(returned).and_then(above_standard)
+    match i32::try_from(returned) {
+        // SAFETY: it is no error, so the kernel has just made this descriptor for us.
+        Ok(fd) if fd >= 0 => above_standard(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Elsewhere than the first three, which others close and open as they like.
 pub(super) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     // try_clone_to_owned() begins at 3.
     if fd.as_raw_fd() > libc::STDERR_FILENO { Ok(fd) } else { fd.as_fd().try_clone_to_owned() }
-}
-
-fn new_raw(returned: libc::c_long) -> io::Result<OwnedFd> {
-    match i32::try_from(returned) {
-        // SAFETY: it is no error, so the kernel has just made this descriptor for us.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }

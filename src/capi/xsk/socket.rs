@@ -255,16 +255,14 @@ pub unsafe extern "C" fn xsk_socket__create_shared(
     umem: *mut xsk_umem,
     rx: *mut Ring,
     tx: *mut Ring,
-    mut fill: *mut Ring,
-    mut completion: *mut Ring,
+    fill: *mut Ring,
+    completion: *mut Ring,
     config: *const SocketConfig,
 ) -> c_int {
     number(|| {
         // SAFETY: the header asks for a UMEM.
         let umem = unsafe { at(umem) }.filter(|_| is_real(to)).ok_or(Errno(libc::EFAULT))?;
-        if fill.is_null() && completion.is_null() {
-            (fill, completion) = umem.shared.books().first_places();
-        }
+        let (fill, completion) = umem.shared.places((fill, completion));
         if error_in(config).is_some() {
             return Err(Errno(libc::EFAULT));
         }
@@ -309,10 +307,8 @@ pub unsafe extern "C" fn xsk_socket__create_opts(
         let options = unsafe { options::read(options) }.ok_or(INVALID)?;
         // SAFETY: the header asks for a UMEM.
         let own = unsafe { at(umem) }.ok_or(Errno(libc::EFAULT))?;
-        let SocketOptions { rx, tx, mut fill, mut completion, config, .. } = options;
-        if fill.is_null() && completion.is_null() {
-            (fill, completion) = own.shared.books().first_places();
-        }
+        let SocketOptions { rx, tx, fill, completion, config, .. } = options;
+        let (fill, completion) = own.shared.places((fill, completion));
         let wish = Wish { name, queue, umem: own, rx, tx, fill, completion, config };
         // SAFETY: the header asks for all of it.
         unsafe { wish.create() }.map(Box::into_raw)

@@ -7,7 +7,6 @@ use crate::sys::Kernel;
 use crate::sys::xsk::{RingKind, UmemRegistration};
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -78,6 +77,14 @@ impl QueueRings {
 impl Shared {
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The caller's places for the rings of a socket: those of the first one's, until it is there, if none are named.
+    pub(super) fn places(&self, named: (*mut Ring, *mut Ring)) -> (*mut Ring, *mut Ring) {
+        match &self.books().first {
+            Some(first) if named.0.is_null() && named.1.is_null() => first.places,
+            _ => named,
+        }
     }
 
     /// Makes the rings of a queue on a socket, and maps them.
@@ -237,11 +244,4 @@ pub unsafe extern "C" fn xsk_umem__delete(umem: *mut xsk_umem) -> c_int {
 pub unsafe extern "C" fn xsk_umem__fd(umem: *const xsk_umem) -> c_int {
     // SAFETY: the header asks for a UMEM.
     unsafe { ask(umem, -libc::EINVAL, |umem| umem.shared.fd.as_raw_fd()) }
-}
-
-impl Books {
-    /// The places of the first socket's rings; NULL once it is there.
-    pub(super) fn first_places(&self) -> (*mut Ring, *mut Ring) {
-        self.first.as_ref().map_or((null_mut(), null_mut()), |first| first.places)
-    }
 }
